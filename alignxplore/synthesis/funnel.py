@@ -53,7 +53,7 @@ class Funnel:
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
         self._rounds = {number: Counter(users=0, targets=0, well_formed=0, verified=0, merged=0) for number in (1, 2)}
-        self._sft_rows = self._dropped = 0
+        self._sft_rows = self._dropped = self._not_fitting = self._shortened_users = 0
 
     def add(self, row: dict) -> None:
         """One more user."""
@@ -63,10 +63,14 @@ class Funnel:
         for note in row["rounds"]:
             parts = {name: note.get(name, 0) for name in ("targets", "well_formed", "verified")}
             self._rounds[note["round"]].update(parts, users=1, merged=int("merged_right" in note))
+        dropped = sum(note.get("dropped_interactions", 0) for note in row["rounds"])
+        self._not_fitting += dropped
+        self._shortened_users += dropped > 0
 
     def counts(self) -> dict:
         """Users left after each step, outcomes, what each round's targets came to, and the oldest choices that were
-        not read because the signal model had not scored them."""
+        not read: those that the signal model had not scored, and of the others those for which the window had no
+        room."""
         return {
             "users": self.outcomes.total(),
             "left": users_left(self.outcomes),
@@ -74,6 +78,8 @@ class Funnel:
             **{f"round_{number}": dict(sums) for number, sums in self._rounds.items()},
             "sft_rows": self._sft_rows,
             "dropped_behaviours": self._dropped,
+            "dropped_interactions": self._not_fitting,
+            "users_with_dropped_interactions": self._shortened_users,
         }
 
 

@@ -329,6 +329,7 @@ async def run_round(
     trail.rounds.append(note)
     keys = [(user, number, i) for i in range(len(targets))]
     excerpt, places = fit_hints(shop, interactions, past_summary, targets, keys)
+    note["dropped_interactions"] = excerpt.dropped
     prompts = [
         hint_messages(shop, excerpt.interactions, past_summary, target, keys[i]) if i in places else None
         for i, target in enumerate(targets)
