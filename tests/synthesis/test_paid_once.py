@@ -3,6 +3,7 @@ moves."""
 
 import contextlib
 import functools
+import json
 import shutil
 
 import pytest
@@ -136,3 +137,17 @@ async def test_a_folder_of_another_machine_does_not_name_what_is_served(fake_ser
             await synthesise(options(server.url))
         requests = recorder.take()
     assert requests[0] == (DRAFTS if again else 0)
+
+
+async def test_a_draft_is_written_again_where_its_place_moved(fake_server, recorded, options, tmp_path):
+    """As sft/README.md says: the place is part of the seed."""
+    models, _ = recorded
+    calls = []
+    for most in (5, 4):
+        await run_at(fake_server, models, functools.partial(options, max_targets=most))
+        notes = json.loads((tmp_path / "out/users.jsonl").read_text().splitlines()[-1])["rounds"]
+        calls.append({d["target"]["chosen"]: (i, d["call"]) for n in notes for i, d in enumerate(n["drafts"])})
+    five, four = calls
+    unmoved_targets = {target for target in four if four[target][0] == five[target][0]}
+    assert {target for target in four if four[target][1] == five[target][1]} == unmoved_targets
+    assert set(four) < set(five) and set() < unmoved_targets < set(four)
