@@ -10,6 +10,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from time import monotonic
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -54,17 +55,27 @@ async def run_units(
     """
     if concurrency < 1:
         raise ValueError(f"concurrency {concurrency}: at least one unit must be in flight")
-    bar = tqdm(
-        total=total,
-        desc=label,
-        unit="",
-        dynamic_ncols=True,
-        mininterval=0.5 if sys.stderr.isatty() else 15,
-        smoothing=0.05,
-    )
-    pending = iter(units)
+    show_seconds = 0.5 if sys.stderr.isatty() else 15
+    bar = tqdm(total=total, desc=label, unit="", dynamic_ncols=True, mininterval=show_seconds, smoothing=0.05)
     unit_count = failure_count = 0
     last_error = ""
+
+    def missing() -> Iterator[tuple[str, T]]:
+        nonlocal unit_count
+        start, unshown_seconds = monotonic(), 0.0
+        for unit_id, unit in units:
+            if unit_id not in journal:
+                yield unit_id, unit
+            else:
+                unit_count += 1
+                unshown_seconds += (seconds := monotonic() - start)
+                _pass_over(bar, seconds)
+                if unshown_seconds > show_seconds:
+                    bar.refresh()
+                    unshown_seconds = 0.0
+            start = monotonic()
+
+    pending = missing()
 
     def too_many() -> bool:
         return failure_count > max_error_rate * unit_count
@@ -75,7 +86,7 @@ async def run_units(
     async def worker() -> None:
         nonlocal unit_count, failure_count, last_error
         for unit_id, unit in pending:  # the workers share one iterator: each unit is taken once
-            row = {} if unit_id in journal else journal.append(unit_id, await work(unit))
+            row = journal.append(unit_id, await work(unit))
             unit_count += 1
             if row.get("status") in FAILED:
                 failure_count, last_error = failure_count + 1, str(row.get("error"))
@@ -94,6 +105,17 @@ async def run_units(
         raise TooManyErrors(f"{failure_text()}: {_REMEDY}")
     if failure_count:
         log.warning("%s: they count as missing; the same command asks again", failure_text())
+
+
+def _pass_over(bar: tqdm, seconds: float) -> None:
+    """Count one more unit that an earlier run has done, apart from the speed of this run, by which the time left is
+    told: neither the unit nor the seconds in which it was read are part of it."""
+    bar.n += 1
+    if not bar.disable:
+        bar.initial += 1
+        bar.last_print_n += 1
+        bar.start_t += seconds
+        bar.last_print_t += seconds
 
 
 async def side_by_side(work: Sequence[Callable[[], Awaitable[T]]], at_once: int) -> list[T]:

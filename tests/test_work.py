@@ -2,8 +2,11 @@
 group of groups."""
 
 import asyncio
+import io
+from functools import partial
 
 import pytest
+import tqdm
 
 from alignxplore.journal import REFUSED, Journal
 from alignxplore.work import TooManyErrors, run_units, side_by_side
@@ -65,6 +68,62 @@ async def test_the_first_mistake_is_raised_itself(tmp_path):
         pytest.raises(ValueError, match="a window for 0 leaves no room"),
     ):
         await run_units(((str(i), i) for i in range(60)), work, journal, label="units")
+
+
+class Held:
+    """A journal that holds what `is_held` says."""
+
+    def __init__(self, is_held):
+        self.is_held = is_held
+
+    def __contains__(self, unit):
+        return self.is_held(int(unit))
+
+    def append(self, unit, row):
+        return row
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+@pytest.mark.parametrize("hole", [90_001, 1_000, 7], ids=["a whole beginning", "few asked again", "many asked again"])
+async def test_the_time_left_after_a_resume_is_that_of_this_run(monkeypatch, hole, concurrency):
+    """Of 91,000 units 90,000 are in the journal, but for each of so many; 500 a second are read, two a second done."""
+    now, bars, rates = 1e9, [], []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            bars.append(self)
+
+    def units():
+        nonlocal now
+        for i in range(91_000):
+            now += 1 / 500
+            yield str(i), i
+
+    async def work(unit):
+        nonlocal now
+        await asyncio.sleep(0)  # as long as the others begin
+        now += 1 / 2
+        if unit > 90_200:
+            state = bars[0].format_dict
+            rates.append(state["rate"] or (state["n"] - state["initial"]) / state["elapsed"])
+        return {}
+
+    for clock in ("tqdm.std.time", "alignxplore.work.monotonic"):
+        monkeypatch.setattr(clock, lambda: now, raising=False)
+    monkeypatch.setattr("alignxplore.work.tqdm", Bar)
+    journal = Held(lambda i: i < 90_000 and i % hole != hole - 1)
+    await run_units(units(), work, journal, label="units", total=91_000, concurrency=concurrency)
+    assert len(rates) > 500 and 1 < min(rates) <= max(rates) < 4
+    assert bars[0].n == 91_000
+
+
+@pytest.mark.parametrize("silent", ["", "1"])
+async def test_what_is_passed_over_counts_in_the_progress(monkeypatch, silent):
+    units, shown_text = ((str(i), i) for i in range(50)), io.StringIO()
+    monkeypatch.setattr("alignxplore.work.tqdm", partial(tqdm.tqdm, file=shown_text, disable=bool(silent)))
+    await run_units(units, None, Held(lambda i: True), label="units", total=50)
+    assert ("50/50" in shown_text.getvalue()) != bool(silent)
 
 
 async def test_nothing_at_once_is_refused(run):
