@@ -286,7 +286,7 @@ async def judge_statements(options: FaithfulnessOptions, spec: ModelSpec, key: s
         api_key_env=key,
         concurrency=8 * options.concurrency,
     ) as model:
-        judge = Judge(model.endpoint, model.tokenizer, prompts)
+        judge = Judge(model.endpoint, model.tokenizer, prompts, remedy="")
         with Journal(Path(options.out) / "judgements" / judge.name / f"{JOURNAL}.jsonl") as journal:
             asking = Asking(options, judge, model.identity, journal)
             units = list(units_of(summaries, options.told))

@@ -32,6 +32,7 @@ TOP = 20  # vLLM's limit of `top_logprobs`
 _LOOKS = 5  # replies that the check at the start takes before it believes what it sees
 ORDERS = ("both", "one")
 MOST = len(ascii_uppercase)  # items in one question
+WRITTEN = ", or have its written answers read: --judge_format"
 _NEVER = -9999.0  # what vLLM writes for a probability of zero
 
 
@@ -43,6 +44,7 @@ class LetterReader(ABC):
         tokenizer: the tokenizer of that model.
         prompts: the prompt set.
         orders: "both", or "one" drawn from a hash of the key and `seed`.
+        remedy: what to do about a server that cannot be asked for letters, besides serving the model with vLLM.
     """
 
     form = "plain"  # of its answers in protocol `paper`
@@ -57,11 +59,12 @@ class LetterReader(ABC):
         *,
         orders: str = "both",
         seed: int = 0,
+        remedy: str = WRITTEN,
     ):
         if orders not in ORDERS:
             raise ValueError(f"orders must be one of {', '.join(ORDERS)}, not '{orders}'")
         self.endpoint, self.tokenizer, self.prompts = endpoint, tokenizer, prompts
-        self.orders, self.seed = orders, seed
+        self.orders, self.seed, self.remedy = orders, seed, remedy
         self._together: Together | None = None  # once the server has shown that it can be asked so
         self._reads_ids: bool | None = None  # does the server report the log-probabilities of tokens named by id?
         self._probing: asyncio.Task[bool] | None = None
@@ -99,7 +102,7 @@ class LetterReader(ABC):
                 raise
             raise JudgeError(
                 f"{self.name}: its server cannot be asked for the probability of a letter ({error}); serve the judge "
-                "with vLLM, or have its written answers read: --judge_format"
+                f"with vLLM{self.remedy}"
             ) from None
         messages, looks = await taken(messages, lambda m: self._look(m, self._fields))
         mass = sum(map(self._mass, looks)) / len(looks)

@@ -91,7 +91,7 @@ class Judges:
                         f"judge {name}: no tokenizer at {source}; say where it is with JUDGE_TOKENIZER={name}=PATH"
                     ) from error
                 check_template(name, tokenizer, prompts.judge(None, None, "a", "b"))
-                judges.append(Judge(endpoint, tokenizer, prompts, orders=orders, seed=settings.seed))
+                judges.append(Judge(endpoint, tokenizer, prompts, orders=orders, seed=settings.seed, remedy=""))
             names = [judge.name for judge in judges]
             if len(set(names)) != len(names):
                 raise SettingsError(f"two judges are named {names}; give each a name of its own: name=url")

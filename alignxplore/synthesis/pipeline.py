@@ -3,7 +3,6 @@
 Users run side by side with no barrier between steps; every request is journalled.
 """
 
-import itertools
 import json
 import math
 import re
@@ -16,10 +15,20 @@ from typing import Any
 from alignxplore import datasets
 from alignxplore.command import Checkable, option
 from alignxplore.errors import above_zero, at_least_one, not_negative, shares
-from alignxplore.journal import TRANSPORT_ERROR, Journal, RunLock
+from alignxplore.journal import FAILED, TRANSPORT_ERROR, Journal, RunLock
 from alignxplore.judging.letters import Judge
+from alignxplore.places import Places
 from alignxplore.prompts import PromptSet
-from alignxplore.records import RecordError, UserRecord, content_hash, hash_seed, read_jsonl, write_json, write_jsonl
+from alignxplore.records import (
+    Interaction,
+    RecordError,
+    UserRecord,
+    content_hash,
+    hash_seed,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
 from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.models import Model, ModelSpec, choose, open_model, served_here, whereabouts
 from alignxplore.serving.server import beside
@@ -32,6 +41,7 @@ from alignxplore.work import run_units
 
 ANOTHER_URL = re.compile(r"\s+(?=(?:[\w.-]+=)?https?://)")  # a folder behind "#" may have blanks
 EXAMPLES = 5  # failures of each kind that are kept for reading
+SAMPLES = 4  # users with whose newest pairs the models are tried out
 
 
 @dataclass(kw_only=True)
@@ -168,14 +178,17 @@ class Plan:
     thresholds: Thresholds
     sampling: Sampling
     users: int
+    samples: list[Interaction]  # on which teacher and judge are tried out
 
     @classmethod
     def make(cls, args: SynthesisOptions) -> "Plan":
         """Resolve and look at all of it; RecordError for a user without scores."""
-        prompts, users = PromptSet(args.prompt_set), 0
+        prompts, users, samples = PromptSet(args.prompt_set), 0, list[Interaction]()
         signals = read_signals(args.scores, args.signal) if args.scores else {}
         for record in read_behaviours(args.data, args.default_query):
             users += 1
+            if len(samples) < SAMPLES and (pair := newest_pair(record)):
+                samples.append(pair)
             if not args.scores:
                 signals[record.id] = every_choice(record)
             elif record.id not in signals:
@@ -184,6 +197,8 @@ class Plan:
                     "--default_query",
                     record.source,
                 )
+        if not samples:
+            raise RecordError("no user in it has a choice with an alternative, by which a judge could tell", args.data)
         return cls(
             prompts,
             signals,
@@ -192,7 +207,14 @@ class Plan:
             Thresholds(args.signal, args.min_targets, args.max_targets, args.min_verified, args.merged_accuracy),
             Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=args.seed),
             users,
+            samples,
         )
+
+
+def newest_pair(record: UserRecord) -> Interaction | None:
+    """A user's newest choice that had one alternative. A target among many items is none, nor is one of the history
+    of which only the choice is known."""
+    return next((item for item in all_behaviours(record)[::-1] if item.rejected is not None), None)
 
 
 def parse_models(option: str, text: str) -> list[ModelSpec]:
@@ -259,10 +281,12 @@ async def make_workshops(
     Raises:
         ValueError: the teacher's window leaves no room for a prompt.
     """
-    judges = {model.endpoint.url: Judge(model.endpoint, model.tokenizer, plan.prompts) for model in models}
-    samples = list(itertools.islice(read_behaviours(args.data, args.default_query), 4))
+    remedy = ", or give another judge: --judge"
+    judges = {
+        model.endpoint.url: Judge(model.endpoint, model.tokenizer, plan.prompts, remedy=remedy) for model in models
+    }
     for judge in judges.values():
-        await judge.check([(None, record.target) for record in samples])
+        await judge.check([(None, pair) for pair in plan.samples])
     templates = {purpose: plan.prompts.hash(purpose) for purpose in ("infer", "infer_hint", "merge", "judge")}
     made_by = [teachers[0].named, models[0].named, templates]
     # A row longer than what training takes would be paid for and then dropped, however much the server can read.
@@ -283,7 +307,7 @@ async def make_workshops(
         for teacher, model in pairs_of(teachers, models)
     ]
     for shop in shops[: len(teachers)]:
-        await shop.check(samples[0].target)
+        await shop.check(plan.samples[0])
     scores = args.scores and source_hash(args.scores, None)
     settings = [made_by, window, asdict(plan.thresholds), asdict(plan.sampling), scores]
     return shops, content_hash(settings)
@@ -353,9 +377,8 @@ async def synthesize(options: SynthesisOptions) -> str:
 
 def check(options: SynthesisOptions) -> str:
     """Users, possible targets and models of a run; starts no server and writes nothing."""
-    plan, journal = Plan.make(options), Path(options.out) / "users.jsonl"
+    plan = Plan.make(options)
     candidates = sum(len(signal) >= 2 * options.min_targets for _, signal in plan.signals.values())
-    row_count = sum(1 for _ in read_jsonl(journal)) if journal.is_file() else 0
     teacher = "teacher" if plan.judges else "teacher and judge"
     teacher_keys, judge_keys = keys_of(plan, options)
     serving = {
@@ -370,6 +393,22 @@ def check(options: SynthesisOptions) -> str:
     threshold = f" above {options.signal:g}" if options.scores else ""
     return (
         f"{plan.users:,} users, {candidates:,} of them with {2 * options.min_targets} or more choices{threshold}\n"
-        f"{models}\n{options.out}: {row_count:,} users in the journal\n"
+        f"{models}\n{options.out}: {finished_users(options):,} of these users are finished\n"
         "check: nothing was started, nothing written"
     )
+
+
+def finished_users(options: SynthesisOptions) -> int:
+    """How many users of the file an earlier run has finished, with whatever options: which of them the next one takes
+    over is known once its models are open."""
+    journal, finished_ids = Path(options.out) / "users.jsonl", Places()
+    if journal.is_file():
+        for _, row in read_jsonl(journal):
+            if row.get("status") not in FAILED:
+                finished_ids.put(str(row.get("uid")), 0)
+    count = 0
+    for record in read_behaviours(options.data, options.default_query):
+        if finished_ids.get(record.user) == 0:  # a user may have several lines
+            finished_ids.put(record.user, 1)
+            count += 1
+    return count

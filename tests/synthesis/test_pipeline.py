@@ -213,7 +213,7 @@ def test_check_looks_at_users_and_scores_asks_nobody_and_writes_nothing(tmp_path
         "1 users, 1 of them with 8 or more choices above 0.9" in output
         and "teacher and judge t: endpoint http://127.0.0.1:1/v1" in output
     )
-    assert "0 users in the journal" in output and set(tmp_path.iterdir()) == before
+    assert "out: 0 of these users are finished" in output and set(tmp_path.iterdir()) == before
     write_jsonl(tmp_path / "scores.jsonl", [])
     with pytest.raises(SystemExit, match="no scores in "):
         run(synthesize, SynthesisOptions, None, words)
