@@ -172,31 +172,33 @@ class Plan:
     """What the options of a run come to, before any model is loaded."""
 
     prompts: PromptSet
-    signals: dict[str, tuple[int, dict[int, float]]]
+    signals: dict[str, tuple[int, dict[int, float]]] | None  # none: every choice can be a target
     teachers: list[ModelSpec]
     judges: list[ModelSpec]  # none: the teachers themselves
     thresholds: Thresholds
     sampling: Sampling
-    users: int
+    ids: list[str]  # of the users' records, in their order
+    candidates: int  # users with enough possible targets for both rounds
     samples: list[Interaction]  # on which teacher and judge are tried out
 
     @classmethod
     def make(cls, args: SynthesisOptions) -> "Plan":
         """Resolve and look at all of it; RecordError for a user without scores."""
-        prompts, users, samples = PromptSet(args.prompt_set), 0, list[Interaction]()
-        signals = read_signals(args.scores, args.signal) if args.scores else {}
+        prompts, candidates = PromptSet(args.prompt_set), 0
+        ids, samples = list[str](), list[Interaction]()
+        signals = read_signals(args.scores, args.signal) if args.scores else None
         for record in read_behaviours(args.data, args.default_query):
-            users += 1
+            ids.append(record.id)
             if len(samples) < SAMPLES and (pair := newest_pair(record)):
                 samples.append(pair)
-            if not args.scores:
-                signals[record.id] = every_choice(record)
-            elif record.id not in signals:
+            if signals is not None and record.id not in signals:
                 raise RecordError(
                     f"no scores in {args.scores}; run signal_model.py score on this file, with the same "
                     "--default_query",
                     record.source,
                 )
+            _, signal = every_choice(record) if signals is None else signals[record.id]
+            candidates += len(signal) >= 2 * args.min_targets
         if not samples:
             raise RecordError("no user in it has a choice with an alternative, by which a judge could tell", args.data)
         return cls(
@@ -206,7 +208,8 @@ class Plan:
             parse_models("judge", args.judge) if args.judge else [],
             Thresholds(args.signal, args.min_targets, args.max_targets, args.min_verified, args.merged_accuracy),
             Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=args.seed),
-            users,
+            ids,
+            candidates,
             samples,
         )
 
@@ -316,7 +319,7 @@ async def make_workshops(
 async def take_through(shops: Sequence[Workshop], plan: Plan, record: UserRecord) -> dict:
     """The row of one user, who stays at one address: servers keep the beginnings of prompts. Thirds are cut from what
     was scored: nothing older can be a target."""
-    offset, signal = plan.signals[record.id]
+    offset, signal = every_choice(record) if plan.signals is None else plan.signals[record.id]
     shop = shops[hash_seed("server", record.user) % len(shops)]
     try:
         row = await synthesise_user(shop, record.user, all_behaviours(record)[offset:], signal)
@@ -346,7 +349,7 @@ async def synthesise(args: SynthesisOptions) -> dict:
                     for record in read_behaviours(args.data, args.default_query)
                 )
 
-            order = [unit for unit, _ in units()]
+            order = [content_hash([run, record_id]) for record_id in plan.ids]
             funnel = LiveFunnel(len(order), (users[unit] for unit in order if unit in users))
 
             async def work(record: UserRecord) -> dict:
@@ -378,7 +381,6 @@ async def synthesize(options: SynthesisOptions) -> str:
 def check(options: SynthesisOptions) -> str:
     """Users, possible targets and models of a run; starts no server and writes nothing."""
     plan = Plan.make(options)
-    candidates = sum(len(signal) >= 2 * options.min_targets for _, signal in plan.signals.values())
     teacher = "teacher" if plan.judges else "teacher and judge"
     teacher_keys, judge_keys = keys_of(plan, options)
     serving = {
@@ -390,9 +392,9 @@ def check(options: SynthesisOptions) -> str:
         for role, (specs, keys, arguments) in serving.items()
         for spec in specs
     )
-    threshold = f" above {options.signal:g}" if options.scores else ""
+    threshold, least = f" above {options.signal:g}" if options.scores else "", 2 * options.min_targets
     return (
-        f"{plan.users:,} users, {candidates:,} of them with {2 * options.min_targets} or more choices{threshold}\n"
+        f"{len(plan.ids):,} users, {plan.candidates:,} of them with {least} or more choices{threshold}\n"
         f"{models}\n{options.out}: {finished_users(options):,} of these users are finished\n"
         "check: nothing was started, nothing written"
     )

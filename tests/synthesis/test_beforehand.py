@@ -1,6 +1,7 @@
 """What is said of a run before it begins, and on whom its models are tried out."""
 
 import json
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,9 @@ from aiohttp import web
 
 from alignxplore.judging.judgement import JudgeError
 from alignxplore.records import RecordError, write_jsonl
-from alignxplore.synthesis.pipeline import synthesise, synthesize
+from alignxplore.synthesis.pipeline import Plan, synthesise, synthesize
 from alignxplore.synthesis.rounds import DONE
+from alignxplore.synthesis.streams import read_behaviours
 from tests.synthesis.teachers import Models, asked, is_judge
 
 
@@ -81,3 +83,29 @@ async def test_check_counts_the_users_of_this_file_that_are_finished(fake_server
             await synthesise(args)
             text = await synthesize(replace(args, check=True))
             assert f"{tmp_path}/out: {finished} of these users are finished\n" in text
+
+
+async def test_the_users_are_read_once_before_a_model_is_opened_and_once_at_work(
+    fake_server, tokenizer, arguments, monkeypatch
+):
+    passes = []
+
+    def read(*args):
+        passes.append(args)
+        return read_behaviours(*args)
+
+    monkeypatch.setattr("alignxplore.synthesis.pipeline.read_behaviours", read)
+    async with fake_server(Models(tokenizer)) as server:
+        await synthesise(arguments(server.url))
+    assert len(passes) == 2
+
+
+def test_without_scores_the_choices_of_all_users_are_not_held_in_memory(arguments):
+    args, users = arguments("http://127.0.0.1:1/v1", users=2000), 2000
+    args.scores = None
+    Plan.make(args)
+    tracemalloc.start()
+    plan = Plan.make(args)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(plan.ids) == plan.candidates == users and size / users < 300
