@@ -43,21 +43,26 @@ class RunLocked(UserError):
 
 
 class RunLock:
-    """Holds an output folder for one process; the kernel lets go of it when the process ends, however it ends."""
+    """Holds an output folder for one process; the kernel lets go of it when the process ends, however it ends.
 
-    def __init__(self, folder: str | Path):
-        self.path = Path(folder) / ".lock"
+    Args:
+        beside: for a folder that is replaced as a whole: its lock lies beside it.
+    """
+
+    def __init__(self, folder: str | Path, beside: bool = False):
+        self.folder = Path(folder)
+        self.path = self.folder.with_name(f".{self.folder.name}.lock") if beside else self.folder / ".lock"
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a+")
         try:
-            take_lock(self._file.fileno(), self.path.parent)
+            take_lock(self._file.fileno(), self.folder)
         except BlockingIOError:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
             self._file.close()
-            message = f"{self.path.parent}: {holder} is writing here; wait for it or choose another output folder"
+            message = f"{self.folder}: {holder} is writing here; wait for it or choose another output folder"
             raise RunLocked(message) from None
         self._file.truncate(0)
         with naming(self.path):

@@ -34,7 +34,8 @@ from alignxplore.sft import trainer as sft_trainer
 from alignxplore.sft.configuration import TrainArguments
 from alignxplore.sft.plan import plan_passes
 from alignxplore.sft.run_folder import RunFolder
-from alignxplore.sft.tokenised_set import FEATURES, row_lengths
+from alignxplore.sft.stored_set import FEATURES
+from alignxplore.sft.tokenised_set import row_lengths
 from alignxplore.world.tiny import make_model, make_tokenizer
 
 WAYS = ("one row", "random", "by length", "packed")

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignxplore.command import Checkable, option, planned
 from alignxplore.environment import portable
+from alignxplore.journal import RunLock
 from alignxplore.model_folders import save
 from alignxplore.records import read_object, write_json
 from alignxplore.serving.fingerprints import model_identity
@@ -59,7 +60,12 @@ def name_base_from_here(folder: Path) -> None:
 
 def merge(adapter: Path, output: Path, base: str | None = None) -> None:
     """Write `output`: the base model (by default the one the adapter names) with the adapter's weights added; raises
-    what `base_of` raises."""
+    what `base_of` raises, and RunLocked."""
+    with RunLock(output, beside=True):
+        _merge(adapter, output, base)
+
+
+def _merge(adapter: Path, output: Path, base: str | None) -> None:
     base, revision = base_of(adapter, output, base)
     model = AutoModelForCausalLM.from_pretrained(base, revision=revision, dtype="auto")
     dtype = model.dtype

@@ -20,6 +20,12 @@ class Side:
         """What decides which rows are on this side."""
         return [self.share, self.held_out, RULE]
 
+    def nobody(self, rows: int) -> str:
+        """What is wrong where all rows are on the other side."""
+        if self.held_out:
+            return f"--held_out {self.share:g} holds none of the persons out, of {rows:,} rows; raise it, or give more"
+        return f"--held_out {self.share:g} holds all persons out, of {rows:,} rows; lower it, or give more"
+
     def holds(self, row: dict) -> bool:
         """Is a row on this side? A row that names no user is split by its prompt."""
         user = user_of(row)

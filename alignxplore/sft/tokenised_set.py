@@ -5,39 +5,30 @@ A row is {"prompt": [messages], "completion": [messages]}. The folder (`datasets
 """
 
 import hashlib
-import json
-import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as arrow
-from datasets import Dataset, Features, List, Value, disable_progress_bars, load_from_disk
-from datasets.arrow_writer import ArrowWriter
+from datasets import Dataset, disable_progress_bars, load_from_disk
 from transformers import PreTrainedTokenizerBase
 
 from alignxplore.benchmark_files import user_of
 from alignxplore.command import Checkable, option
 from alignxplore.environment import portable
-from alignxplore.errors import UserError, at_least_one, not_negative
-from alignxplore.records import RecordError, content_hash, in_files, read_object, read_source, write_json
+from alignxplore.errors import at_least_one, not_negative
+from alignxplore.records import RecordError, content_hash, in_files, read_object, read_source
 from alignxplore.serving.beforehand import read_tokenizer
 from alignxplore.serving.fingerprints import tokenizer_fingerprint
-from alignxplore.sft.reading import Tokens, show
+from alignxplore.sft.reading import show
 from alignxplore.sft.splits import Side
+from alignxplore.sft.stored_set import MANIFEST, PrepareError, sizes, write_set
 
-MANIFEST = "manifest.json"
 FORMAT = 1  # raise it when the meaning of the stored columns changes
-FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32"))})
 Sources = list[tuple[str, dict]]  # (place for messages, row)
-
-
-class PrepareError(UserError, ValueError):
-    """Rows, tokenizer and stored set do not fit together. The message names the place and the remedy."""
 
 
 @dataclass(kw_only=True)
@@ -135,12 +126,6 @@ def encode(rows: Sources, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[
         yield ids, [-100] * len(start) + completion_ids
 
 
-def histogram(lengths: Iterable[int]) -> dict[str, int]:
-    """Counts by power of two: {"257-512": 31, ...}, shortest first."""
-    bins = Counter(max(0, int(n - 1).bit_length()) for n in lengths)
-    return {f"{2 ** (b - 1) + 1 if b else 1}-{2**b}": bins[b] for b in sorted(bins)}
-
-
 def source_hash(source: str, revision: str | None) -> str:
     """Content hash of a file; name and revision of a Hub data set."""
     if not Path(source).is_file():
@@ -164,12 +149,15 @@ def tokenised_rows(
     row_hashes: set[int] = set()  # eight bytes a row
     counts |= {"dropped_too_long": 0, "dropped_control_token": 0, "longest": 0, "prompt_templates": templates}
     counts |= {"without_reasoning": 0, "repeated": 0, "without_user": 0}
+    rows_of_others = 0
 
     def usable() -> Iterator[tuple[str, dict]]:
+        nonlocal rows_of_others
         for source in sources:
             for place, row in read_rows(source, revision):
                 check_messages(row, place)
                 if side and not side.holds(row):
+                    rows_of_others += 1
                     continue
                 if any(
                     token in message["content"] for message in row["prompt"] + row["completion"] for token in control
@@ -191,6 +179,8 @@ def tokenised_rows(
             counts["repeated"] += (content := int(content_hash([row["prompt"], row["completion"]]), 16)) in row_hashes
             row_hashes.add(content)
             yield ids, labels
+    if side and rows_of_others and not templates and not counts["dropped_too_long"] + counts["dropped_control_token"]:
+        raise PrepareError(f"{', '.join(sources)}: {side.nobody(rows_of_others)}")
     if not templates and not counts["dropped_too_long"] + counts["dropped_control_token"]:
         raise PrepareError(f"{', '.join(sources)}: no row in it; a row is an object with 'prompt' and 'completion'")
     if not templates:
@@ -199,61 +189,6 @@ def tokenised_rows(
             f"{counts['dropped_control_token']} with control tokens); raise --max_length (longest row: "
             f"{counts['longest']} tokens)"
         )
-
-
-def sizes(lengths: Sequence[int], trained_tokens: int) -> dict[str, Any]:
-    """What a manifest says of rows with these lengths in tokens, `trained_tokens` of which carry a label."""
-    return {
-        "rows": len(lengths),
-        "tokens": sum(lengths),
-        "trained_tokens": trained_tokens,
-        "longest": max(lengths),
-        "lengths": histogram(lengths),
-    }
-
-
-def write_set(
-    output: str | Path,
-    identity: dict,
-    about: dict,
-    rows: Iterable[tuple[Tokens, Tokens]],
-    counts: dict[str, Any],
-) -> dict[str, Any]:
-    """Write rows of (input_ids, labels) as a set that sft.py trains on; returns its manifest, which is written last.
-
-    Args:
-        identity: what decides the content; a finished set of the same identity is kept, and `rows` is not touched.
-        about: more for the manifest. counts: the same, read once the rows are through.
-
-    Raises:
-        PrepareError: `output` holds something else than a tokenised set.
-    """
-    output, identity = Path(output), json.loads(json.dumps(identity))  # as it will be read back
-    if (output / MANIFEST).is_file():
-        manifest = read_object(output / MANIFEST, "identity", remedy=f"delete {output}")
-        if manifest["identity"] == identity:
-            return manifest
-    elif output.exists() and any(output.iterdir()):
-        raise PrepareError(f"{output}: exists and is not a tokenised set; choose another --out")
-    aside = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    shard = aside.with_suffix(".arrow")  # beside it: a data set cannot be saved into the folder it is read from
-    lengths, trained_tokens = [], 0
-    with ArrowWriter(features=FEATURES, path=str(shard), writer_batch_size=256) as writer:
-        for ids, labels in rows:
-            labels_T = np.asarray(labels, np.int32)
-            writer.write({"input_ids": np.asarray(ids, np.int32), "labels": labels_T})
-            lengths.append(len(ids))
-            trained_tokens += int(np.count_nonzero(labels_T != -100))
-        writer.finalize()
-    Dataset.from_file(str(shard)).save_to_disk(aside)
-    shard.unlink()
-    manifest = {"identity": identity, **about, **sizes(lengths, trained_tokens), **counts}
-    write_json(aside / MANIFEST, manifest)
-    shutil.rmtree(output, ignore_errors=True)
-    aside.rename(output)
-    return manifest
 
 
 def set_identity(

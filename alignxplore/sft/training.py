@@ -45,7 +45,8 @@ from alignxplore.sft.run_folder import RunError, RunFolder, in_words
 from alignxplore.sft.samples import Samples, prompts_of
 from alignxplore.sft.saving import STOPPED
 from alignxplore.sft.speed import work_of_a_step
-from alignxplore.sft.tokenised_set import MANIFEST, PrepareError, load_prepared, measure, on_hub, prepare, row_lengths
+from alignxplore.sft.stored_set import MANIFEST, PrepareError
+from alignxplore.sft.tokenised_set import load_prepared, measure, on_hub, prepare, row_lengths
 from alignxplore.sft.trainer import Progress, Trainer
 
 PATIENCE = timedelta(days=2)  # of all processes for the first one, which tokenises

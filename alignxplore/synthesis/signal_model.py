@@ -28,7 +28,8 @@ from alignxplore.records import UserRecord, read_jsonl, write_json, write_jsonl
 from alignxplore.same_run import refuse_other, written
 from alignxplore.serving.beforehand import read_tokenizer
 from alignxplore.serving.fingerprints import model_identity, tokenizer_fingerprint
-from alignxplore.sft.tokenised_set import FORMAT, PrepareError, report, source_hash, write_set
+from alignxplore.sft.stored_set import PrepareError, write_set
+from alignxplore.sft.tokenised_set import FORMAT, report, source_hash
 from alignxplore.synthesis.streams import (
     Stream,
     all_behaviours,

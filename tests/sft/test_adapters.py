@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from alignxplore.journal import RunLock, RunLocked
 from alignxplore.serving.fingerprints import model_identity
 from alignxplore.sft.adapters import MergeOptions, base_of, merge_adapter, name_base_from_here
 
@@ -54,3 +55,9 @@ def test_a_folder_without_an_adapter_and_an_output_that_is_there_are_refused(tmp
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(FileExistsError, match="exists; choose another --out"):
         merge_adapter(MergeOptions(adapter=str(tmp_path), out=str(tmp_path), check=True))
+
+
+def test_a_second_merge_into_one_folder_says_so_and_stops(tmp_path):
+    options = MergeOptions(adapter=str(tmp_path / "adapter"), out=str(tmp_path / "out"))
+    with RunLock(tmp_path / "out", beside=True), pytest.raises(RunLocked, match="out: process .* is writing here"):
+        merge_adapter(options)

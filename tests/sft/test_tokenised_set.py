@@ -9,11 +9,9 @@ import pytest
 from alignxplore.records import RecordError
 from alignxplore.serving.fingerprints import tokenizer_fingerprint
 from alignxplore.sft.splits import Side
+from alignxplore.sft.stored_set import MANIFEST, PrepareError, histogram
 from alignxplore.sft.tokenised_set import (
-    MANIFEST,
-    PrepareError,
     PrepareOptions,
-    histogram,
     load_prepared,
     prepare,
     prepare_dataset,
@@ -196,3 +194,12 @@ def test_a_side_knows_a_person_by_either_name_and_sets_of_another_rule_are_made_
         for nobody in ({}, {"uid": None}, {"userid": "", "uid": "ann"}, {"uid": float("nan")}):
             assert len({side.holds(row | nobody) for row in rows}) == 2
     assert Side(0.5, True).identity != [0.5, True], "sets of earlier versions may hold a person on both sides"
+
+
+def test_a_share_of_persons_that_holds_nobody_or_all_is_named_and_leaves_no_files(rows, model_folder, jsonl, tmp_path):
+    file = jsonl(*(row | {"uid": f"u{number % 20}"} for number, row in enumerate(rows)))
+    options = {"data": [str(file)], "model": str(model_folder), "max_length": 4096, "out": str(tmp_path / "set")}
+    for share, problem in ((0.99, "--held_out 0.99 holds all persons out"), (0.01, "--held_out 0.01 holds none of")):
+        with pytest.raises(PrepareError, match=f"{problem}.* 80 rows"):
+            prepare_dataset(PrepareOptions(**options, held_out=share))
+        assert not list(tmp_path.glob(".*.partial")) + list(tmp_path.glob(".*.arrow"))
