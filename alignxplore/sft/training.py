@@ -5,17 +5,14 @@ TRL's trainer on prompt/completion rows: plain, DDP or DeepSpeed ZeRO, all param
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from datasets import Dataset, disable_progress_bars
+from datasets import disable_progress_bars
 from peft import PeftConfig
-from torch import distributed
 from transformers import PreTrainedTokenizerBase, PrinterCallback, set_seed
 from transformers.utils import is_bitsandbytes_available, is_flash_attn_2_available, is_liger_kernel_available
 from trl import ModelConfig, get_peft_config, get_quantization_config
@@ -41,91 +38,13 @@ from alignxplore.sft.plan import (
     say_arithmetic,
     steps_in_words,
 )
+from alignxplore.sft.rows import identity_of, load_rows, look_at
 from alignxplore.sft.run_folder import RunError, RunFolder, in_words
 from alignxplore.sft.samples import Samples, prompts_of
 from alignxplore.sft.saving import STOPPED
 from alignxplore.sft.speed import work_of_a_step
-from alignxplore.sft.stored_set import MANIFEST, PrepareError
-from alignxplore.sft.tokenised_set import load_prepared, measure, on_hub, prepare, row_lengths
+from alignxplore.sft.tokenised_set import row_lengths
 from alignxplore.sft.trainer import Progress, Trainer
-
-PATIENCE = timedelta(days=2)  # of all processes for the first one, which tokenises
-
-
-def is_prepared(source: str) -> bool:
-    """Is it a set of prepare_dataset.py? PrepareError for another folder."""
-    if (Path(source) / MANIFEST).is_file():
-        return True
-    if Path(source).is_dir():
-        raise PrepareError(
-            f"{source}: a folder without {MANIFEST}; it was not written, or not finished, by prepare_dataset.py"
-        )
-    return False
-
-
-@contextmanager
-def first_alone(work: str) -> Iterator[None]:
-    """The first process of all does it before the others, however long it takes.
-
-    A barrier would give up with --ddp_timeout, which is there to end a run that hangs (on GPUs after half an hour).
-
-    Args:
-        work: what it is; each has a name of its own.
-    """
-    if not distributed.is_initialized():
-        yield
-        return
-    store = distributed.distributed_c10d._get_default_store()
-    if distributed.get_rank():
-        store.wait([work], PATIENCE)
-        yield
-        return
-    try:
-        yield
-    finally:
-        store.set(work, "it has ended")
-
-
-def count_trained(rows: Dataset) -> int:
-    """Tokens that carry a label."""
-    parts = rows.select_columns("labels").with_format("arrow").iter(1000)
-    return sum(int((chunk.flatten().to_numpy() != -100).sum()) for part in parts for chunk in part["labels"].chunks)
-
-
-def fitting_rows(
-    folder: str | Path, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str
-) -> tuple[Dataset, dict]:
-    """The rows of a prepared set that are not too long, and its manifest with the counts of these."""
-    rows, manifest = load_prepared(folder, tokenizer)
-    places = [i for i, length in enumerate(row_lengths(rows)) if length <= max_length]
-    if len(places) < len(rows):
-        long_rows = manifest["dropped_too_long"] + len(rows) - len(places)
-        rows = rows.select(places)  # by their numbers: a copy would be a file in the folder of the rows
-        counts = {"rows": len(rows), "tokens": sum(row_lengths(rows)), "trained_tokens": count_trained(rows)}
-        manifest = manifest | counts | {"dropped_too_long": long_rows}
-    say_counts(name, manifest)
-    return rows, manifest
-
-
-def say_counts(name: str, manifest: dict) -> None:
-    """One line about the rows of a set."""
-    say(
-        f"{name} data: {manifest['rows']:,} rows, {manifest['tokens']:,} tokens;",
-        f"{manifest['dropped_too_long']:,} rows too long",
-    )
-
-
-def load_rows(
-    source: str, tokenizer: PreTrainedTokenizerBase, args: TrainArguments, name: str
-) -> tuple[Dataset, dict]:
-    """A prepared set as it is; other rows are prepared into the output folder by the first process, while the others
-    wait."""
-    if not is_prepared(source):
-        folder = Path(str(args.output_dir)) / f"{name}_data"
-        with first_alone(f"prepare {name} rows"):  # all nodes share the folder
-            prepare([source], tokenizer, folder, args.max_length)
-        source = str(folder)
-    return fitting_rows(source, tokenizer, args.max_length, name)
 
 
 def refuse_coarse(dtype: object, args: TrainArguments, use_peft: bool = False) -> None:
@@ -246,10 +165,20 @@ def resolve(args: TrainArguments, model: ModelConfig) -> PreTrainedTokenizerBase
     return read_tokenizer(model.model_name_or_path, model.model_revision)
 
 
+def refuse_another_run(
+    run: RunFolder, data: DataArguments, args: TrainArguments, model: ModelConfig, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """`OtherRun` if the folder holds a run with other settings or on other rows."""
+    identity = identity_of(data.train_data, tokenizer, args.max_length)
+    run.refuse_other(run_settings(args, model, {"identity": identity}))
+
+
 def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
     """One run, from the start or from the last complete checkpoint."""
     run, is_first = RunFolder(str(args.output_dir)), args.process_index == 0
     tokenizer = resolve(args, model)
+    if is_first:  # before its own rows are replaced
+        refuse_another_run(run, data, args, model, tokenizer)
     rows, manifest = load_rows(data.train_data, tokenizer, args, "train")
     plan_passes(args, row_lengths(rows))
     held_out = load_rows(data.eval_data, tokenizer, args, "eval")[0] if data.eval_data else None
@@ -310,22 +239,6 @@ def summary_of(
     return about | {"versions": recorded_versions(), "commit": git_commit()}
 
 
-def look_at(
-    source: str, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str
-) -> tuple[dict[str, Any], list[int]] | None:
-    """The manifest of the rows that a run would train on and their lengths, nothing written; None for rows on the
-    Hub."""
-    if is_prepared(source):
-        rows, manifest = fitting_rows(source, tokenizer, max_length, name)
-        return manifest, row_lengths(rows)
-    if on_hub(source):
-        say(f"{name} data: {source} is on the Hub, read when the run starts")
-        return None
-    manifest, lengths = measure([source], tokenizer, max_length)
-    say_counts(name, manifest)
-    return manifest, lengths
-
-
 def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
     """Say what `train` would do, from the same options; loads no weights and writes nothing.
 
@@ -335,6 +248,7 @@ def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     run, tokenizer = RunFolder(str(args.output_dir)), resolve(args, model)
     if not model.use_peft:  # an adapter has weights of its own, which are looked at once they are there
         refuse_coarse(args.model_init_kwargs["dtype"], args)
+    refuse_another_run(run, data, args, model, tokenizer)
     measures = look_at(data.train_data, tokenizer, args.max_length, "train")
     if data.eval_data:
         look_at(data.eval_data, tokenizer, args.max_length, "eval")
@@ -343,7 +257,6 @@ def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     say(batch_in_words(args))
     if measures:
         manifest, lengths = measures
-        run.refuse_other(run_settings(args, model, manifest))
         say(steps_in_words(args, manifest))
         compare_steps(args, manifest, data.published_steps)
         say_arithmetic(args, model, lengths, manifest["trained_tokens"])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from trl import ModelConfig
 from alignxplore.command import run
 from alignxplore.sft import training
 from alignxplore.sft.configuration import DataArguments, TrainArguments
+from alignxplore.sft.rows import fitting_rows
 from alignxplore.sft.tokenised_set import PrepareOptions, load_prepared, prepare, prepare_dataset, row_lengths
 from tests import ROOT
 
@@ -61,7 +63,7 @@ def test_a_shorter_max_length_than_that_of_the_set_leaves_the_set_as_it_is(
     counts = f"{len(short_rows)} rows, {tokens:,} tokens; {manifest['rows'] - len(short_rows)} rows too long"
     assert 0 < len(short_rows) < manifest["rows"] and counts in output and "nothing written" in output
     assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == listing
-    rows, fitting_manifest = training.fitting_rows(tmp_path / "set", tokenizer, limit, "train")
+    rows, fitting_manifest = fitting_rows(tmp_path / "set", tokenizer, limit, "train")
     assert list(rows) == short_rows and row_lengths(rows) == [len(row["input_ids"]) for row in short_rows]
     assert fitting_manifest["trained_tokens"] == sum(label != -100 for row in short_rows for label in row["labels"])
     with pytest.raises(SystemExit, match="0 rows are fewer than one optimizer step"):
@@ -90,6 +92,18 @@ def test_what_would_stop_the_run_stops_the_check(sft, tmp_path, capsys):
     with pytest.raises(SystemExit, match="nowhere.jsonl"):
         sft("--check", "--train_data", "nowhere.jsonl")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+
+
+def test_a_run_that_is_refused_leaves_the_rows_of_the_other_one(sft, rows, jsonl, tmp_path, monkeypatch):
+    file = jsonl(*rows)
+    monkeypatch.setattr(training, "make_trainer", lambda *_: sys.exit("begun"))
+    with pytest.raises(SystemExit, match="begun"):
+        sft("--train_data", file)
+    jsonl(*rows[:40])
+    for more_words in ([], ["--check"], ["--seed", 7, "--check"], ["--seed", 7]):
+        with pytest.raises(SystemExit, match="out holds a run with other settings .*data"):
+            sft("--train_data", file, *more_words)
+    assert json.loads((tmp_path / "out/train_data/manifest.json").read_text())["rows"] == len(rows)
 
 
 def test_rows_are_shown_with_their_trained_part_marked(rows, rows_file, model_folder, tmp_path):

@@ -11,7 +11,7 @@ WORK = """
 import os, sys, time
 from datetime import timedelta
 from torch import distributed
-from alignxplore.sft.training import first_alone
+from alignxplore.sft.rows import first_alone
 
 distributed.init_process_group("gloo", timeout=timedelta(seconds=2))
 rank, folder, fails = distributed.get_rank(), sys.argv[1], len(sys.argv) > 2
@@ -40,7 +40,7 @@ def test_the_others_wait_for_the_first_process_longer_than_in_training(fails, tm
 
 
 def test_one_process_alone_waits_for_nobody():
-    from alignxplore.sft.training import first_alone
+    from alignxplore.sft.rows import first_alone
 
     with first_alone("prepare rows"):
         pass
