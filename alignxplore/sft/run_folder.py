@@ -27,8 +27,17 @@ COMPLETE = "COMPLETE"
 OF_THE_OPTIMIZER = ("global_step*", "optimizer.*", "scheduler.*", "rng_state*", "latest", "zero_to_fp32.py")
 
 
+# What run.json tells of the last command, and another one may change: attention is the same, however it is computed
+# (FlashAttention is taken where it is installed).
+WITHOUT_EFFECT = ("attn_implementation",)
+
+
 class RunError(UserError):
     """The output folder holds something else than this run. The message says what and what to do."""
+
+
+def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in WITHOUT_EFFECT}
 
 
 class RunFolder:
@@ -42,7 +51,7 @@ class RunFolder:
         old_settings = written(self.path / "run.json")
         if old_settings.get("packing") is False:
             del old_settings["packing"]  # earlier versions, where it changed the rows of a step
-        refuse_other(self.path, old_settings, settings)
+        refuse_other(self.path, _deciding(old_settings), _deciding(settings))
 
     def claim(self, settings: dict[str, Any]) -> None:
         """Record the settings of a new run; refuse a folder whose run has other ones."""

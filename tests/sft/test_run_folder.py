@@ -139,3 +139,14 @@ def test_the_model_card_says_what_was_trained_on_what_and_how():
         }
     )
     assert "4,321 of them trained: the letters." in card and "end of turn" not in card
+
+
+def test_a_run_goes_on_with_another_way_to_compute_attention(tmp_path):
+    """As once FlashAttention is installed, which is then taken without being asked for."""
+    run = RunFolder(tmp_path)
+    run.claim({"seed": 1, "attn_implementation": None})
+    for attention in ("flash_attention_2", "sdpa"):
+        run.claim({"seed": 1, "attn_implementation": attention})
+        assert json.loads((tmp_path / "run.json").read_text())["attn_implementation"] == attention
+    with pytest.raises(OtherRun, match=r"settings \(seed 1 → 2\)"):
+        run.claim({"seed": 2, "attn_implementation": None})
