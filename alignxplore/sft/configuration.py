@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from transformers.trainer_utils import IntervalStrategy
 from trl import ModelConfig, SFTConfig
 
 from alignxplore.command import Checkable, option
-from alignxplore.errors import above_zero, at_least_one, not_negative, shares
+from alignxplore.errors import UserError, above_zero, at_least_one, not_negative, shares
 from alignxplore.serving.fingerprints import model_identity
 from alignxplore.wandb_login import missing_login
 
@@ -157,7 +158,9 @@ class DataArguments(Checkable):
         "folder written by prepare_dataset.py; or rows to prepare first: a JSONL file or a Hub data set",
         "tokenized_dataset",
     )
-    eval_data: str | None = option("the same for held-out rows (with --eval_strategy steps)", None)
+    eval_data: str | None = option(
+        "the same for held-out rows; evaluated after each epoch, or as --eval_strategy and --eval_steps say", None
+    )
     published_steps: int | None = option(
         "steps of the published run that this one repeats; the plan is shown beside them, with a warning where it "
         "differs by more than a tenth",
@@ -228,6 +231,8 @@ class TrainArguments(SFTConfig):
             raise ValueError(
                 "save_total_limit 1 deletes the only complete checkpoint before the next is complete; use 2 or more"
             )
+        if self.eval_steps and self.eval_strategy == "no":
+            self.eval_strategy = "steps"
         if not torch.accelerator.is_available():
             self._use_cpu()
         super().__post_init__()
@@ -264,6 +269,22 @@ class TrainArguments(SFTConfig):
         PartialState(backend="gloo")
         del os.environ["ACCELERATE_USE_DEEPSPEED"]
         self.accelerator_config = {"use_configured_state": True}
+
+
+def settle_evaluation(data: DataArguments, args: TrainArguments) -> None:
+    """Held-out rows are evaluated after each epoch where nothing else is said.
+
+    Raises:
+        UserError: there are none to be evaluated.
+    """
+    if data.eval_data:
+        if args.eval_strategy == "no":
+            args.eval_strategy, args.do_eval = IntervalStrategy.EPOCH, True
+    elif args.eval_strategy != "no" or args.do_eval or args.eval_on_start:
+        raise UserError(
+            "--eval_strategy, --eval_steps, --eval_on_start and --do_eval need held-out rows: add --eval_data "
+            "(prepare_dataset.py --held_out writes them), or take them out"
+        )
 
 
 def spread(args: TrainArguments) -> dict[str, int | None]:

@@ -44,6 +44,11 @@ def batch_in_words(args: TrainArguments) -> str:
     )
 
 
+def evaluations_in_words(args: TrainArguments) -> str:
+    """When held-out rows are evaluated."""
+    return f"every {args.eval_steps:g} steps" if args.eval_strategy == "steps" else "after each epoch"
+
+
 def saves_in_words(args: TrainArguments) -> str:
     """When checkpoints are written."""
     by_strategy = {"steps": f"every {args.save_steps:g} steps, ", "no": ""}

@@ -27,11 +27,13 @@ from alignxplore.sft.configuration import (
     TrainArguments,
     refuse_impossible_adapter,
     run_settings,
+    settle_evaluation,
     spread,
 )
 from alignxplore.sft.plan import (
     batch_in_words,
     compare_steps,
+    evaluations_in_words,
     plan_passes,
     saves_in_words,
     say,
@@ -175,6 +177,7 @@ def refuse_another_run(
 
 def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
     """One run, from the start or from the last complete checkpoint."""
+    settle_evaluation(data, args)
     run, is_first = RunFolder(str(args.output_dir)), args.process_index == 0
     tokenizer = resolve(args, model)
     if is_first:  # before its own rows are replaced
@@ -182,6 +185,8 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     rows, manifest = load_rows(data.train_data, tokenizer, args, "train")
     plan_passes(args, row_lengths(rows))
     held_out = load_rows(data.eval_data, tokenizer, args, "eval")[0] if data.eval_data else None
+    if held_out:
+        say(f"held-out rows are evaluated {evaluations_in_words(args)}")
     settings = run_settings(args, model, manifest)
     if is_first:
         run.claim(settings)
@@ -245,6 +250,7 @@ def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     Raises:
         UserError: what `train` would raise before its first step.
     """
+    settle_evaluation(data, args)
     run, tokenizer = RunFolder(str(args.output_dir)), resolve(args, model)
     if not model.use_peft:  # an adapter has weights of its own, which are looked at once they are there
         refuse_coarse(args.model_init_kwargs["dtype"], args)
@@ -252,6 +258,7 @@ def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     measures = look_at(data.train_data, tokenizer, args.max_length, "train")
     if data.eval_data:
         look_at(data.eval_data, tokenizer, args.max_length, "eval")
+        say(f"held-out rows are evaluated {evaluations_in_words(args)}")
     if measures:
         plan_passes(args, measures[1])
     say(batch_in_words(args))

@@ -106,6 +106,18 @@ def test_a_run_that_is_refused_leaves_the_rows_of_the_other_one(sft, rows, jsonl
     assert json.loads((tmp_path / "out/train_data/manifest.json").read_text())["rows"] == len(rows)
 
 
+@pytest.mark.parametrize(
+    ("words", "moments"),
+    [([], "after each epoch"), (["--eval_steps", 6], "every 6 steps"), (["--eval_strategy", "epoch"], "after each")],
+)
+def test_held_out_rows_are_evaluated_and_options_without_them_refused(sft, rows_file, capsys, words, moments):
+    sft("--check", "--eval_data", rows_file, *words)
+    assert f"held-out rows are evaluated {moments}" in capsys.readouterr().out
+    for check in (["--check"], []) if words else ():
+        with pytest.raises(SystemExit, match="--eval_strategy, --eval_steps, .* need held-out rows: add --eval_data"):
+            sft(*check, *words)
+
+
 def test_rows_are_shown_with_their_trained_part_marked(rows, rows_file, model_folder, tmp_path):
     options = {"model": str(model_folder), "out": str(tmp_path / "set"), "max_length": 256, "show": 3}
     for check in (True, False):  # as they would be, and as they are

@@ -73,8 +73,10 @@ def test_a_run_on_the_shorter_rows_of_a_set_writes_nothing_into_it(
         data, more_options = tmp_path / name, {"max_length": limit, "packing": packing}
         tiny_run(tmp_path / f"{name}_run", data, model_folder, eval_data=data, logging_steps=1, **more_options)
         rows = read_jsonl(tmp_path / f"{name}_run" / "log.jsonl")
-        losses[name] = [row["loss"] for _, row in rows]
-    assert losses["all"] == losses["short"] and len(losses["all"]) == 3
+        losses[name] = [row.get("loss", row.get("eval_loss")) for _, row in rows]
+    assert losses["all"] == losses["short"] and len(losses["all"]) == 4, (
+        "of three steps and the rows that are held out"
+    )
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == listing
 
 
