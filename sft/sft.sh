@@ -7,6 +7,7 @@
 #   NPROC=2 bash sft.sh --config configs/tiny.yaml --model_name_or_path DIR --train_data rows.jsonl --output_dir OUT
 #                                                  a tiny model on two CPU processes
 #   bash sft.sh --check                            look at the options and files, print the sizes, start nothing
+#   NNODES=8 NPROC=8 bash sft.sh --check           the same for 64 GPUs, on any machine
 #
 # Without --config: configs/qwen3_8b.yaml and --deepspeed configs/zero2.json. With --config, add --deepspeed FILE as
 # needed. SIGTERM saves the running step. Interrupted? Run the same command again: it goes on from the last complete
@@ -28,16 +29,20 @@ export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-600}
 NPROC=${NPROC:-$("$PYTHON" -c 'import torch; print(max(1, torch.accelerator.device_count()))')}
 command=("$ROOT/sft/sft.py")
 has --config "$@" || command+=(--config "$ROOT/sft/configs/qwen3_8b.yaml" --deepspeed "$ROOT/sft/configs/zero2.json")
+nproc=$NPROC
+if has --check "$@"; then           # one process looks, and reckons with all
+    nproc=1
+    command+=(--processes $((NNODES * NPROC)))
+    echo "sft.sh: NNODES=$NNODES nodes of NPROC=$NPROC processes each; one process here looks"
+fi
 command+=("$@")
 use_library
 
 launch=(--standalone)               # takes a free port by itself
-if has --check "$@"; then
-    echo "sft.sh: NNODES=$NNODES nodes of NPROC=$NPROC processes each; looking with those of this node"
-elif ((NNODES > 1)); then
+if ((NNODES > 1)) && ! has --check "$@"; then
     launch=(--nnodes "$NNODES" --node_rank "$NODE_RANK" --master_addr "$MASTER_ADDR" --master_port "$MASTER_PORT")
 fi
-launch=(-m alignxplore.torchrun "${launch[@]}" --nproc_per_node "$NPROC")
+launch=(-m alignxplore.torchrun "${launch[@]}" --nproc_per_node "$nproc")
 asks_for_deepspeed() {  # WORD...: on the command line or in a file of --config. It wants torchrun for one process, too
     local word before=
     for word in "$@"; do

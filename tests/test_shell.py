@@ -230,8 +230,9 @@ def test_check_of_sft_waits_for_no_other_node(recorder):
     assert recorder.commands == [["sft/sft.py", "--config=my.yaml"]]
     process = recorder.run("sft/sft.sh", "--check", "--learning_rate", "1", NNODES="8", NPROC="4")
     assert "NNODES=8 nodes of NPROC=4 processes" in process.stdout
-    ((*launch, _, _, _, _, _, check, _, _),) = recorder.commands
-    assert launch == ["-m", "alignxplore.torchrun", "--standalone", "--nproc_per_node", "4"] and check == "--check"
+    ((*launch, _, _, _, _, _, processes, number, check, _, _),) = recorder.commands
+    assert launch == ["-m", "alignxplore.torchrun", "--standalone", "--nproc_per_node", "1"] and check == "--check"
+    assert (processes, number) == ("--processes", "32")
 
 
 def test_check_of_synthesis_goes_as_far_as_the_steps_before(recorder):

@@ -45,7 +45,7 @@ WITHOUT_EFFECT = {
     # packs hold the rows of the same steps
     *"per_device_train_batch_size gradient_accumulation_steps packing packed_tokens".split(),
     *"gradient_checkpointing gradient_checkpointing_kwargs activation_offloading".split(),
-    *"deepspeed local_rank use_cpu accelerator_config parallelism_config".split(),
+    *"processes deepspeed local_rank use_cpu accelerator_config parallelism_config".split(),
     *"auto_find_batch_size torch_empty_cache_steps skip_memory_metrics include_num_input_tokens_seen".split(),
     *"prediction_loss_only include_for_metrics batch_eval_metrics per_device_eval_batch_size".split(),
     *"bf16_full_eval fp16_full_eval keep_optimizer restore_callback_states_from_checkpoint".split(),
@@ -117,7 +117,7 @@ def refuse_impossible(args: "TrainArguments") -> None:
     at_least_one(args, "effective_batch_size", "per_device_train_batch_size", "per_device_eval_batch_size")
     at_least_one(args, "max_length", "packed_tokens", "pad_to_multiple_of", "eval_new_tokens")
     at_least_one(args, "eval_accumulation_steps", "torch_empty_cache_steps", "dataloader_prefetch_factor")
-    at_least_one(args, "ddp_bucket_cap_mb", "ddp_timeout")
+    at_least_one(args, "ddp_bucket_cap_mb", "ddp_timeout", "processes")
     above_zero(args, "num_train_epochs", "learning_rate", "logging_steps", "save_steps", "eval_steps", "save_minutes")
     not_negative(args, "warmup_steps", "weight_decay", "max_grad_norm", "neftune_noise_alpha", "router_aux_loss_coef")
     not_negative(args, "eval_delay", "eval_samples", "save_total_limit", "dataloader_num_workers", "seed", "data_seed")
@@ -207,6 +207,9 @@ class TrainArguments(SFTConfig):
         "at each evaluation, write summaries for so many held-out rows, and log the share of bad format", 0
     )
     eval_new_tokens: int = option("most tokens of such a summary", 4096)
+    processes: int | None = option(
+        "with --check: so many processes, of one GPU each, are reckoned with; sft.sh gives NNODES x NPROC", None
+    )
     longest_first: bool = option(
         "open with the steps that have the longest rows, so that what does not fit into memory shows at once", False
     )
@@ -214,7 +217,7 @@ class TrainArguments(SFTConfig):
     def __post_init__(self):
         refuse_unsupported(self, os.environ)
         refuse_impossible(self)
-        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        processes = self.processes or int(os.environ.get("WORLD_SIZE", "1"))
         if self.gradient_accumulation_steps != 1:
             raise ValueError(
                 "gradient_accumulation_steps is derived; set effective_batch_size (rows per optimizer step) instead"
@@ -233,7 +236,10 @@ class TrainArguments(SFTConfig):
             )
         if self.eval_steps and self.eval_strategy == "no":
             self.eval_strategy = "steps"
+        self.is_reckoned, self._on_gpus = False, dict[str, Any]()
         if not torch.accelerator.is_available():
+            if (self.bf16 or self.fp16) and not self.use_cpu:
+                self._on_gpus = {name: getattr(self, name) for name in ("use_cpu", "bf16", "fp16", "tf32")}
             self._use_cpu()
         super().__post_init__()
         refuse_secrets(self)  # the command line's JSON is an object only now
@@ -244,6 +250,17 @@ class TrainArguments(SFTConfig):
     def order_seed(self) -> int:
         """What the order of rows is drawn with."""
         return self.seed if self.data_seed is None else self.data_seed
+
+    @property
+    def world_size(self) -> int:
+        """Processes of the run, or those that --check reckons with."""
+        return self.processes or super().world_size
+
+    def reckon_for_gpus(self) -> None:
+        """On a machine without a GPU, take options that are meant for GPUs (bf16, fp16) as on one: for --check."""
+        self.is_reckoned = bool(self._on_gpus)
+        for name, value in self._on_gpus.items():
+            setattr(self, name, value)
 
     def accumulate(self, passes: int) -> None:
         """Take so many passes of packs to an optimizer step, from here on."""

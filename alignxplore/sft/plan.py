@@ -44,6 +44,15 @@ def batch_in_words(args: TrainArguments) -> str:
     )
 
 
+def reckoned_in_words(args: TrainArguments) -> str:
+    """For which machine --check reckons where there is no GPU."""
+    return (
+        f"there is no GPU here: reckoned for {args.world_size} process(es) of a GPU each, "
+        f"{'with packed rows (FlashAttention)' if args.packing else 'without packing'}; NPROC (GPUs of a node) and "
+        "NNODES of sft.sh change that"
+    )
+
+
 def evaluations_in_words(args: TrainArguments) -> str:
     """When held-out rows are evaluated."""
     return f"every {args.eval_steps:g} steps" if args.eval_strategy == "steps" else "after each epoch"

@@ -58,6 +58,11 @@ class RunFolder:
         self.refuse_other(settings)
         write_json(self.path / "run.json", settings)
 
+    def is_of_cpu(self) -> bool:
+        """Does the folder hold a run that was begun in 32 bits, as all are on a CPU?"""
+        settings = written(self.path / "run.json")
+        return bool(settings) and not settings.get("bf16") and not settings.get("fp16")
+
     def summary(self) -> dict[str, Any] | None:
         """The summary of a finished run, else None."""
         path = self.path / "summary.json"

@@ -35,6 +35,7 @@ from alignxplore.sft.plan import (
     compare_steps,
     evaluations_in_words,
     plan_passes,
+    reckoned_in_words,
     saves_in_words,
     say,
     say_arithmetic,
@@ -116,7 +117,7 @@ def settle_packing(args: TrainArguments, model: ModelConfig) -> None:
     mask of tokens x tokens."""
     init_options = dict(args.model_init_kwargs or {})
     attention = init_options.get("attn_implementation") or model.attn_implementation
-    if attention is None and not args.use_cpu and is_flash_attn_2_available():
+    if attention is None and (args.is_reckoned or (not args.use_cpu and is_flash_attn_2_available())):
         attention = model.attn_implementation = "flash_attention_2"
     knows_borders = "flash" in str(attention)
     if args.packing is None:
@@ -251,7 +252,12 @@ def check(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
         UserError: what `train` would raise before its first step.
     """
     settle_evaluation(data, args)
-    run, tokenizer = RunFolder(str(args.output_dir)), resolve(args, model)
+    run = RunFolder(str(args.output_dir))
+    if not run.is_of_cpu():
+        args.reckon_for_gpus()
+    tokenizer = resolve(args, model)
+    if args.is_reckoned:
+        say(reckoned_in_words(args))
     if not model.use_peft:  # an adapter has weights of its own, which are looked at once they are there
         refuse_coarse(args.model_init_kwargs["dtype"], args)
     refuse_another_run(run, data, args, model, tokenizer)
@@ -291,6 +297,8 @@ def sft(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
             if is_first and data.check:
                 check(data, args, model)
             if not data.check:
+                if args.processes:
+                    raise RunError("--processes is for --check; a run has those that sft.sh starts (NPROC, NNODES)")
                 if is_first:
                     stack.enter_context(RunLock(str(args.output_dir)))
                 train(data, args, model)

@@ -343,6 +343,9 @@ def test_outside_a_job_settings_are_looked_at_and_nothing_is_started(stage, scri
         assert "check_only=true" in run and "trainer.nnodes=3" in run
     else:
         assert "NNODES=3 nodes of NPROC=2 processes each" in output
+        process = stage(script, "--check", ENVIRONMENT="/dev/null", **none)
+        output, _ = process.communicate(timeout=30)
+        assert "NNODES=8 nodes of NPROC=8 processes each" in output, "as the file asks for"
 
 
 def test_a_wrong_number_of_nodes_is_named(stage):

@@ -118,6 +118,34 @@ def test_held_out_rows_are_evaluated_and_options_without_them_refused(sft, rows_
             sft(*check, *words)
 
 
+def test_a_check_reckons_with_the_processes_that_it_is_given(sft, tmp_path, capsys):
+    zero2 = ["--deepspeed", ROOT / "sft/configs/zero2.json", "--effective_batch_size", 64]
+    (tmp_path / "out/checkpoint-4").mkdir(parents=True)
+    (tmp_path / "out/checkpoint-4/COMPLETE").write_text(json.dumps({"zero_stage": 2, "processes": 64}))
+    sft("--check", *zero2, "--processes", 64)
+    output = capsys.readouterr().out
+    assert "= 1 rows x 1 accumulated x 64 process(es)" in output and "at 40% of 64 H100" in output
+    assert "ZeRO stage 2 on 64 process(es)" in output and "would go on from" in output
+    with pytest.raises(SystemExit, match="saved with ZeRO stage 2 on 64 .* cannot be resumed .* on 32"):
+        sft("--check", *zero2, "--processes", 32)
+    with pytest.raises(SystemExit, match="--processes is for --check"):
+        sft("--processes", 2)
+
+
+def test_a_check_without_a_gpu_knows_the_run_of_a_gpu_and_that_of_a_cpu(sft, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "make_trainer", lambda *_: sys.exit("begun"))
+    with pytest.raises(SystemExit, match="begun"):
+        sft("--bf16", "true")
+    sft("--check", "--bf16", "true")
+    output = capsys.readouterr().out
+    assert "computes in 32 bits" in output and "no GPU here" not in output
+    settings = json.loads((tmp_path / "out/run.json").read_text())
+    (tmp_path / "out/run.json").write_text(json.dumps(settings | {"bf16": True}))
+    sft("--check", "--bf16", "true")
+    output = capsys.readouterr().out
+    assert "computes in bf16" in output and "no GPU here: reckoned for 1" in output
+
+
 def test_rows_are_shown_with_their_trained_part_marked(rows, rows_file, model_folder, tmp_path):
     options = {"model": str(model_folder), "out": str(tmp_path / "set"), "max_length": 256, "show": 3}
     for check in (True, False):  # as they would be, and as they are

@@ -37,18 +37,23 @@ def settings(name: str) -> dict:
     return yaml.safe_load((ROOT / "sft/recipes" / name).read_text())
 
 
+def processes_of(name: str) -> int:
+    return {"one_node": 8, "eight_nodes": 64}.get(name.removesuffix(".yaml").split("8b_")[-1], 1)
+
+
 @pytest.fixture
 def check(tokenizer, rows_file, tmp_path, monkeypatch, capsys):
     """`check(recipe)` → what --check says of it, with a model of the right shape that has no weights."""
     monkeypatch.setattr(training, "is_bitsandbytes_available", lambda: True)
     monkeypatch.chdir(ROOT / "sft")
 
-    def of(name: str) -> str:
+    def of(name: str, processes: int = 1) -> str:
         folder = tmp_path / "model"
         shape(settings(name)["model_name_or_path"]).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         words = ["--config", f"recipes/{name}", "--model_name_or_path", folder, "--train_data", rows_file, "--check"]
-        words += ["--effective_batch_size", 8, "--out", tmp_path / "out"]  # the rows here are eighty
+        words += ["--effective_batch_size", max(8, processes), "--out", tmp_path / "out"]  # the rows here are eighty
+        words += ["--processes", processes]
         run(training.sft, (DataArguments, TrainArguments, ModelConfig), None, [str(word) for word in words])
         return capsys.readouterr().out
 
@@ -58,13 +63,24 @@ def check(tokenizer, rows_file, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_says_rows_steps_memory_and_time_before_it_starts(check, name):
     output, own = check(name), settings(name)
-    assert re.search(r"8 rows a step = \d rows x \d accumulated x 1 process", output)
+    assert re.search(r"8 rows a step, packed = \d passes of at most [\d,]+ tokens x 1 process", output)
     assert f"10 steps an epoch, {own.get('max_steps', 40):,} in all" in output
     assert re.search(
-        r"memory of a GPU, by arithmetic: [\d.]+ GB = [\d.]+ weights \+ .* for a pass of \d+ tokens", output
+        r"memory of a GPU, by arithmetic: [\d.]+ GB = [\d.]+ weights \+ .* for a pass of [\d,]+ tokens", output
     )
     assert re.search(r"time, by arithmetic: [\d.e+]+ FLOP, [\d.]+ hours at 40% of 1 H100", output)
     assert "checkpoints every 30 minutes, on SIGTERM" in output
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_check_without_a_gpu_tells_the_memory_that_the_readme_does(check, name):
+    processes = processes_of(name)
+    output = check(name, processes)
+    memory = re.search(r"memory of a GPU, by arithmetic: ([\d.]+) GB", output)[1]
+    readme = re.search(rf"`{name}`.*?\| (\d+) GB \|", (ROOT / "sft/recipes/README.md").read_text())[1]
+    assert round(float(memory)) == int(readme) and f"at 40% of {processes} H100" in output
+    assert f"there is no GPU here: reckoned for {processes} process(es) of a GPU each, with packed rows" in output
+    assert "computes in bf16" in output
 
 
 def test_a_model_that_cannot_be_fetched_is_named(rows_file, tmp_path, monkeypatch, capsys):
@@ -91,8 +107,8 @@ def test_a_recipe_fits_its_card_and_its_readme_says_how_much_it_takes(name):
     own = settings(name)
     keys = ("use_peft", "lora_r", "lora_target_modules", "load_in_4bit", "use_bnb_nested_quant")
     model = ModelConfig(model_name_or_path="x", **{key: own[key] for key in keys if key in own})
-    processes = {"one_node": 8, "eight_nodes": 64}.get(name.removesuffix(".yaml").split("8b_")[-1], 1)
-    memory = of_shape(own["model_name_or_path"], model, own["dtype"], 2 if "deepspeed" in own else None, processes)
+    stage = 2 if "deepspeed" in own else None
+    memory = of_shape(own["model_name_or_path"], model, own["dtype"], stage, processes_of(name))
     total = memory(own.get("packed_tokens", own["max_length"])).total
     assert total < GB[name.split("_")[0]] - 2
     match = re.search(rf"`{name}`.*?\| (\d+) GB \|", (ROOT / "sft/recipes/README.md").read_text())
