@@ -18,7 +18,7 @@ DATA=${DATA:-train_users.jsonl}     # users, one a line
 SIGNAL_DATA=${SIGNAL_DATA:-$DATA}   # users whose choices the signal model learns from
 OUT=${OUT:-synthesis}               # output folder
 SIGNAL_MODEL=${SIGNAL_MODEL:-Qwen/Qwen3-1.7B}    # trained to foresee choices
-SIGNAL_CONFIG=${SIGNAL_CONFIG:-$ROOT/sft/configs/signal_qwen3_1p7b.yaml}    # YAML for its training
+SIGNAL_CONFIG=${SIGNAL_CONFIG:-$ROOT/sft/configs/signal_qwen3_1p7b.yaml}    # YAML of its training
 TEACHER=${TEACHER:-teacher=Qwen/Qwen3-32B}    # NAME=folder, Hub id or URL; writes summaries
 JUDGE=${JUDGE:-}                    # the same for the model that verifies them (default: the teacher itself)
 DEFAULT_QUERY=${DEFAULT_QUERY:-}    # stands in for null queries (default: that of the data set DATA is named after)
@@ -27,14 +27,19 @@ NODE_RANK=${NODE_RANK:-0}           # this node's number
 PYTHON=${PYTHON:-python}
 
 use_library
-query=() torchrun=(-m alignxplore.torchrun)
+query=() torchrun=(-m alignxplore.torchrun) longest='' length=()
 [[ -z $DEFAULT_QUERY ]] || query=(--default_query "$DEFAULT_QUERY")
+if [[ -f $SIGNAL_CONFIG ]]; then    # streams are cut to what is trained on: longer rows would be left out whole
+    longest=$(sed -nE 's/^max_length *: *([0-9_]+).*/\1/p' "$SIGNAL_CONFIG")
+fi
+[[ -z $longest ]] || length=(--max_length "$longest")
 signal_model=$ROOT/sft/signal_model.py scores=$OUT/signal_scores/scores.jsonl
 prepare=("$signal_model" prepare --data "$SIGNAL_DATA" --model "$SIGNAL_MODEL" --output "$OUT/signal_set"
-         "${query[@]}")
+         "${length[@]}" "${query[@]}")
 train=("$ROOT/sft/sft.sh" --config "$SIGNAL_CONFIG" --model_name_or_path "$SIGNAL_MODEL" --train_data "$OUT/signal_set"
        --output_dir "$OUT/signal_model")
-score=("$signal_model" score --data "$DATA" --model "$OUT/signal_model" --output "$OUT/signal_scores" "${query[@]}")
+score=("$signal_model" score --data "$DATA" --model "$OUT/signal_model" --output "$OUT/signal_scores"
+       "${length[@]}" "${query[@]}")
 synthesize=("$ROOT/sft/synthesize.py" --data "$DATA" --scores "$scores" --output "$OUT" --teacher "$TEACHER"
             ${JUDGE:+--judge "$JUDGE"} "${query[@]}" "$@")
 

@@ -52,3 +52,15 @@ def test_a_query_for_choices_without_one_reaches_every_step_that_reads_users(com
     prepared, trained, *more_commands = commands(NPROC="1", DEFAULT_QUERY="What next?")
     assert all(values(command, "--default_query") == ["What next?"] for command in (prepared, *more_commands))
     assert "--default_query" not in trained
+
+
+def test_streams_are_cut_to_what_the_signal_model_trains_on(commands, tmp_path):
+    """Longer ones would be left out of its training whole."""
+    config = tmp_path / "signal.yaml"
+    config.write_text("seed: 1\nmax_length: 2048   # tokens\n")
+    prepared, _, scored, _ = commands(NPROC="1", SIGNAL_CONFIG=str(config))
+    assert values(prepared, "--max_length") == ["2048"] == values(scored, "--max_length")
+    prepared, *_ = commands(NPROC="1")
+    assert values(prepared, "--max_length") == ["8192"], "that of the published settings"
+    config.write_text("seed: 1\n")
+    assert not any("--max_length" in command for command in commands(NPROC="1", SIGNAL_CONFIG=str(config)))
