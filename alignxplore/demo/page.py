@@ -1,7 +1,8 @@
 """The page of the demo: what stands where, and what a click does."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -32,6 +33,16 @@ class Version:
     summary: str = ""
     before: str = ""
     person: str = ""
+
+
+@dataclass
+class Focus:
+    """Whose history one visitor sees now, and for whom was written last. All events of a visitor share it: each of the
+    other parts is as it was when its event began.
+    """
+
+    key: str
+    written: str = ""
 
 
 @dataclass
@@ -74,8 +85,9 @@ class Demo:
         """A person of the benchmark."""
         return of_benchmark(self.benchmark, self.records[user])
 
-    def show(self, person: Person) -> tuple[Any, ...]:
-        """A person's history and items: all that hangs on who it is."""
+    def show(self, person: Person, focus: Focus) -> tuple[Any, ...]:
+        """A person's history and items: all that hangs on who it is. What is being written of another one ends."""
+        focus.key = person.key
         target, items = person.target, [gr.skip()] * 3  # without a target the items stay what they are
         if target:
             items = [*target.candidates[:2], target.query or ""]
@@ -85,14 +97,14 @@ class Demo:
         blank_side = (views.told(""), "", Version())
         return person, views.history(person.history), omissions, *items, views.told(""), *blank_side, *blank_side
 
-    def choose(self, user: str) -> tuple[Any, ...]:
+    def choose(self, user: str, focus: Focus) -> tuple[Any, ...]:
         """Someone of the benchmark is chosen."""
-        return self.show(self.person(user))
+        return self.show(self.person(user), focus)
 
-    def read(self, text: str) -> tuple[Any, ...]:
-        """A history was pasted."""
+    def read(self, text: str, focus: Focus) -> tuple[Any, ...]:
+        """A history was pasted. One that cannot be read leaves all as it is."""
         try:
-            return self.show(typed(text[:LONGEST]).completed(self.complete, self.request))
+            return self.show(typed(text[:LONGEST]).completed(self.complete, self.request), focus)
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
@@ -102,7 +114,7 @@ class Demo:
 
     async def write(
         self, person: Person, omissions: list[int], mode: str, names: Sequence[str], versions: Sequence[Version]
-    ) -> AsyncIterator[list[tuple[Any, ...]]]:
+    ) -> AsyncGenerator[list[tuple[Any, ...]]]:
         """Each side's (stages, summary, version) while its policy writes."""
         try:
             visible_person = person.without(omissions)
@@ -121,8 +133,8 @@ class Demo:
             while jobs and not all(task.done() for task in jobs):
                 await asyncio.wait(jobs, timeout=TICK)
                 yield [
-                    (views.stages(texts, slices, None, "think"), gr.skip(), version)
-                    for texts, version in zip(answers, versions)
+                    (views.stages(texts, slices, None, "think") if policy else views.told(""), gr.skip(), gr.skip())
+                    for policy, texts in zip(policies, answers)
                 ]
             yield [
                 self._written(policy, task.result() if task else None, texts, slices, version, person)
@@ -164,6 +176,8 @@ class Demo:
             return views.told("Give two different items, and the downstream models choose between them.")
         summaries: dict[str, str | None] = {"no summary": None}
         for text, version in zip(texts, versions):
+            if version.person not in ("", person.key):  # of somebody else
+                continue
             if version.before and version.before != version.summary:
                 summaries[f"{version.policy}, before"] = version.before
             if version.summary:
@@ -186,7 +200,7 @@ def build(demo: Demo) -> gr.Blocks:
         gr.Markdown(f"# A person in words\nPolicies: {policies}. Downstream models: {judges}.")
         with gr.Row():
             with gr.Column(scale=4, min_width=320):
-                person = gr.State(first)
+                person, focus = gr.State(first), gr.State(Focus(first.key))
                 with gr.Tab("A person of the test"):
                     user = gr.Dropdown(list(demo.records), value=first.name, label="Person", elem_id="person")
                 with gr.Tab("Your own history"):
@@ -213,14 +227,16 @@ def build(demo: Demo) -> gr.Blocks:
                 choice = gr.HTML(elem_id="choice")
         side_outputs = [part for side in sides for part in (side.stages, side.summary, side.version)]
         person_outputs = [person, history_box, omissions, *items, query, choice, *side_outputs]
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        gr.on([user.change, blocks.load], demo.choose, user, person_outputs, **quiet)
-        read_button.click(demo.read, paste_box, person_outputs, **quiet)
+        # Nobody waits in a queue of the page, unseen: the servers of the models have their own.
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+        gr.on([user.change, blocks.load], demo.choose, [user, focus], person_outputs, **quiet)
+        read_button.click(demo.read, [paste_box, focus], person_outputs, **quiet)
         omissions.change(demo.strike, [person, omissions], history_box, **quiet)
-        ask_inputs = [person, *items, query, *(part for side in sides for part in (side.summary, side.version))]
-        write_inputs = [person, omissions, mode, *(part for side in sides for part in (side.policy, side.version))]
+        ask_inputs = [focus, person, *items, query, *(part for side in sides for part in (side.summary, side.version))]
+        write_parts = (part for side in sides for part in (side.policy, side.version))
+        write_inputs = [focus, person, omissions, mode, *write_parts]
         write_event = write_button.click(partial(_write, demo), write_inputs, side_outputs, **quiet)
-        write_event.then(partial(_ask, demo), ask_inputs, choice, **quiet)
+        write_event.then(partial(_ask_when_written, demo), ask_inputs, choice, **quiet)
         ask_button.click(partial(_ask, demo), ask_inputs, choice, **quiet)
         for number, side in enumerate(sides):
             gr.on(
@@ -247,13 +263,37 @@ def _side(number: int, names: list[str]) -> Side:
 
 
 async def _write(
-    demo: Demo, person: Person, omissions: list[int], mode: str, *sides: Any
+    demo: Demo, focus: Focus, person: Person, omissions: list[int], mode: str, *sides: Any
 ) -> AsyncIterator[tuple[Any, ...]]:
-    """`Demo.write` in the order of the page's parts: (policy, version) of each side come in."""
-    async for outputs in demo.write(person, omissions, mode, sides[::2], sides[1::2]):
-        yield tuple(part for side in outputs for part in side)
+    """`Demo.write` in the order of the page's parts: (policy, version) of each side come in. It ends where somebody
+    else is shown."""
+    focus.written = ""
+    async with contextlib.aclosing(demo.write(person, omissions, mode, sides[::2], sides[1::2])) as all_outputs:
+        async for outputs in all_outputs:
+            if focus.key != person.key:
+                break
+            yield tuple(part for side in outputs for part in side)
+    # What was sent a moment ago may have come after the other person. Gradio sends the last outputs twice.
+    if focus.key == person.key:
+        focus.written = person.key
+        yield (gr.skip(),) * (3 * len(sides) // 2)
+    else:
+        yield (views.told(""), "", Version()) * (len(sides) // 2)
 
 
-async def _ask(demo: Demo, person: Person, item_a: str, item_b: str, query: str, *sides: Any) -> str:
-    """`Demo.ask` in the order of the page's parts: (text, version) of each side come in."""
-    return await demo.ask(person, item_a, item_b, query, sides[::2], sides[1::2])
+async def _ask(
+    demo: Demo, focus: Focus, person: Person, item_a: str, item_b: str, query: str, *sides: Any
+) -> AsyncIterator[Any]:
+    """`Demo.ask` in the order of the page's parts: (text, version) of each side come in. Of a person who is shown no
+    more nothing is told."""
+    table = await demo.ask(person, item_a, item_b, query, sides[::2], sides[1::2])
+    if focus.key == person.key:
+        yield table
+    yield gr.skip() if focus.key == person.key else views.told("")
+
+
+async def _ask_when_written(demo: Demo, focus: Focus, person: Person, *parts: Any) -> AsyncIterator[Any]:
+    """`_ask` after a writing, unless it was ended because somebody else was chosen."""
+    if focus.written == person.key:
+        async for table in _ask(demo, focus, person, *parts):
+            yield table

@@ -99,6 +99,8 @@ def stages(
     answers: dict[int, str], slices: Sequence[Sequence[Interaction]], summaries: Summaries | None, form: str
 ) -> str:
     """The answers of the stages so far: reasoning and summary of each, as they are written."""
+    if not answers and not summaries:
+        return told("Waiting for the first words ...")
     parts = []
     for stage, text in sorted(answers.items()):
         count, past = choices(len(slices[stage])), " and the summary before" if stage else ""

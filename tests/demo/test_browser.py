@@ -191,6 +191,55 @@ def test_a_history_of_ones_own(new_page):
     assert "reads 3 choices" in page.inner_text("#stages-1") and len(rows(page)) == 6
 
 
+def choose_second_person(page) -> None:
+    page.click("#person input")
+    page.click("#person ul[role=listbox] li >> nth=1")
+    page.wait_for_function("() => document.querySelector('#item-B textarea').value == 'a car race 1'")
+
+
+def read_own_history(page) -> None:
+    page.locator("button[role=tab]", has_text="Your own history").last.click()
+    page.fill("#pasted textarea", "the wide sea > cars\nships")
+    page.click("#read")
+    page.wait_for_function("() => document.querySelectorAll('#history li').length == 3")
+
+
+@pytest.mark.parametrize("turn_to_another", [choose_second_person, read_own_history])
+def test_what_is_written_about_one_person_never_stands_beside_another(new_page, turn_to_another):
+    page = new_page()
+    page.click("#reads >> text=in three slices")
+    page.click("#write")
+    page.wait_for_selector("#stages-0 pre")
+    turn_to_another(page)
+    page.wait_for_timeout(3000)  # the writing would have ended
+    assert [page.input_value(f"#summary-{side} textarea") for side in range(2)] == ["", ""]
+    assert [page.inner_text(part).strip() for part in ("#stages-0", "#stages-1", "#choice")] == ["", "", ""]
+    write(page)
+    assert page.input_value("#summary-0 textarea").startswith("Likes the sea.")
+
+
+def test_a_text_that_cannot_be_read_does_not_end_the_writing(new_page):
+    page = new_page()
+    page.locator("button[role=tab]", has_text="Your own history").last.click()
+    page.click("#write")
+    page.click("#read")
+    page.wait_for_selector("text=no choice yet; type one choice a line")
+    page.wait_for_selector("#verdicts td")
+
+
+def test_two_visitors_are_written_for_at_once_and_see_that_they_wait(new_page):
+    pages = [new_page(), new_page()]
+    for page in pages:
+        page.click("#reads >> text=in three slices")
+    for page in pages:
+        page.click("#write")
+    pages[1].wait_for_selector("text=Waiting for the first words")
+    pages[1].wait_for_selector("#stages-0 pre")
+    assert pages[0].locator("#verdicts td").count() == 0, "the first one is still being written"
+    for page in pages:
+        page.wait_for_selector("#verdicts td")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone_nothing_runs_out_of_the_page(new_page, scheme):
     page = new_page(color_scheme=scheme, **PHONE)
