@@ -205,6 +205,11 @@ def shares(options: object, *names: str) -> None:
     _refuse_unless(lambda value: 0 <= value <= 1, "a share from 0 to 1", options, names)
 
 
+def shares_above_zero(options: object, *names: str) -> None:
+    """The same for shares of which nothing would be left at 0."""
+    _refuse_unless(lambda value: 0 < value <= 1, "a share above 0, up to 1", options, names)
+
+
 def _refuse_unless(is_possible: Callable[[float], bool], demand: str, options: object, names: Iterable[str]) -> None:
     for name in names:
         value = getattr(options, name)

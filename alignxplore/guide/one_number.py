@@ -97,7 +97,9 @@ The second half is evaluation: how a summary becomes a *cell*."""
 def _training(options: OneNumberOptions) -> list[str]:
     """Row, prompt, rollouts, rewards, returns and advantages of one user."""
     path = options.run / "data/rl_train.jsonl"
-    row = next(row for row, _ in read_rows(path, 2) if options.user in (None, row["user"]))
+    row = next((row for row, _ in read_rows(path, 2) if options.user in (None, row["user"])), None)
+    if row is None:
+        raise UserError(f"{path}: no user '{options.user}'" if options.user else f"{path}: no row in it")
     settings = Streaming(rollouts=8, targets=8, seed=0, judges="judge=http://localhost")
     stages = cut_stages(_interactions(row), row["positions"], settings.targets)
     chain = one_group.run_chain(_interactions(row), row["positions"], row["user"], settings, options.run, TOKENS)
@@ -257,13 +259,26 @@ def _stage(options: OneNumberOptions, benchmark: Benchmark, record: UserRecord) 
 
 
 def _numbers(options: OneNumberOptions, benchmark: Benchmark, record: UserRecord) -> list[str]:
-    key = Key(POLICY, SETTING, benchmark.name, JUDGE, PROTOCOL)
-    scores = [score for score in read_scores(options.run / "eval") if score.key == key]
-    own_score = next(score for score in scores if score.record == record.id)
-    result = next(candidate for candidate in read_results(options.run / "eval/results.json") if candidate.key == key)
+    scores, own_score, result = numbers_of(options.run, benchmark, record)
     judge = one_group.LocalJudge(options.run / "models" / JUDGE)
     p_again = judge.p_chosen(_stage(options, benchmark, record)["summary"], record.target)
     return [_judgement(own_score, record, p_again), _interval(scores, result), _cell(result)]
+
+
+def numbers_of(run: Path, benchmark: Benchmark, record: UserRecord) -> tuple[list[Score], Score, Result]:
+    """All scores of the cell, the one of the person, and the cell.
+
+    Raises:
+        UserError: the run is not as far.
+    """
+    key = Key(POLICY, SETTING, benchmark.name, JUDGE, PROTOCOL)
+    scores = [score for score in read_scores(run / "eval") if score.key == key]
+    own_score = next((score for score in scores if score.record == record.id), None)
+    results = read_results(run / "eval/results.json")
+    result = next((candidate for candidate in results if candidate.key == key), None)
+    if own_score is None or result is None:
+        raise UserError(f"{run}/eval: no score of {POLICY} by {JUDGE} for '{record.user}'; let the quick start finish")
+    return scores, own_score, result
 
 
 def _judgement(score: Score, record: UserRecord, p_again: float) -> str:

@@ -11,7 +11,7 @@ an option, and stands below the tables.
 from dataclasses import asdict, dataclass, fields, replace
 
 from alignxplore.command import Checkable, option, planned, run
-from alignxplore.errors import UserError
+from alignxplore.errors import UserError, at_least_one, not_negative, shares, shares_above_zero
 from alignxplore.evaluation.report.tables import Table, markdown
 from alignxplore.rl.step_model import CARDS, MODELS, engine_of
 from alignxplore.rl.step_model import Assumptions as StepAssumptions
@@ -50,10 +50,11 @@ class ScaleOptions(Checkable):
         for name, table in (("card", CARDS), ("model", MODELS)):
             if getattr(self, name) not in table:
                 raise ValueError(f"--{name} {getattr(self, name)}: one of {', '.join(table)}")
-        if min(self.persons, self.choices, self.answer, self.sequences) < 1 or not 0 < self.useful <= 1:
-            raise ValueError(
-                "--persons, --choices, --answer and --sequences: at least 1; --useful: above 0, at most 1"
-            )
+        at_least_one(self, "persons", "choices", "answer", "sequences")
+        shares_above_zero(self, "gpu_memory", "writing_share", "reading_share", "useful")
+        shares(self, "active")
+        not_negative(self, "choice_tokens", "instruction", "summary", "fresh")
+        not_negative(self, "decode_overhead", "price", "text_bytes", "client_ms", "disk_price")
 
 
 def seconds_each(options: ScaleOptions, prompt: int) -> float:

@@ -1,13 +1,16 @@
 """The page that follows one number: what it names exists, and its arithmetic can be repeated from what it shows."""
 
 import importlib
+import json
 import re
 import statistics
 
 import pytest
 
+from alignxplore.errors import UserError
+from alignxplore.evaluation.benchmarks import load_benchmarks
 from alignxplore.guide.group import advantages
-from alignxplore.guide.one_number import place
+from alignxplore.guide.one_number import OneNumberOptions, numbers_of, place, write_one_number
 from alignxplore.guide.site import tracked
 from alignxplore.prompts import parse_answer
 from alignxplore.rl.chain import Generation, Group, Prompt, Rollout
@@ -70,3 +73,40 @@ def test_advantages_are_of_those_alone_that_are_trained_on():
     for total in (1.0, None, 0.0):
         group.rollouts.append(Rollout(Generation([2], None, "", ()), answer, 0, 0, total=total))
     assert advantages(group) == [pytest.approx(0.7071, abs=1e-3), None, pytest.approx(-0.7071, abs=1e-3)]
+
+
+def make_run(folder, train):
+    rows = [{"chosen": f"film {i}", "rejected": f"other {i}"} for i in range(40)]
+    person = {"userid": "331#7", "history": rows, "target": {"chosen": "a", "rejected": "b"}}
+    (folder / "data").mkdir(parents=True)
+    (folder / "data/movielens_upi.jsonl").write_text(json.dumps(person) + "\n")
+    (folder / "data/rl_train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in train(rows)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("values", "train", "problem"),
+    [
+        (
+            {"user": "nobody"},
+            lambda rows: [{"uid": "u", "history": rows, "mid_position": 20}],
+            r"rl_train\.jsonl: no user 'nobody'",
+        ),
+        ({}, lambda rows: [], r"rl_train\.jsonl: no row in it"),
+        ({"person": "x"}, lambda rows: [], r"movielens_upi\.jsonl: no person 'x'"),
+    ],
+)
+def test_who_is_not_there_is_named(tmp_path, values, train, problem):
+    run = make_run(tmp_path / "run", train)
+    with pytest.raises(UserError, match=problem):
+        write_one_number(OneNumberOptions(run=run, out=tmp_path / "page.md", **values))
+
+
+def test_a_run_without_the_score_is_named(tmp_path):
+    run = make_run(tmp_path / "run", lambda rows: [])
+    (run / "eval").mkdir()
+    (run / "eval/scores.jsonl").write_text("")
+    (run / "eval/results.json").write_text("[]")
+    (benchmark,) = load_benchmarks([str(run / "data/movielens_upi.jsonl")])
+    with pytest.raises(UserError, match="no score of sft\\+rl by judge for '331#7'; let the quick start finish"):
+        numbers_of(run, benchmark, benchmark.records[0])

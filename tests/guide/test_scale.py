@@ -33,3 +33,24 @@ def test_what_does_not_fit_is_said():
         scale(ScaleOptions(card="A100", gpu_memory=0.1))
     with pytest.raises(ValueError, match="--card B1: one of A100"):
         ScaleOptions(card="B1")
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"writing_share": 0}, "--writing_share 0: a share above 0, up to 1"),
+        ({"reading_share": 0}, "--reading_share 0: a share above 0, up to 1"),
+        ({"gpu_memory": 2}, "--gpu_memory 2: a share above 0, up to 1"),
+        ({"useful": 0}, "--useful 0: a share above 0, up to 1"),
+        ({"active": 3}, "--active 3: a share from 0 to 1"),
+        ({"price": float("nan")}, "--price nan: 0 or above"),
+        ({"decode_overhead": -1}, "--decode_overhead -1: 0 or above"),
+        ({"fresh": -1}, "--fresh -1: 0 or above"),
+        ({"summary": -5}, "--summary -5: 0 or above"),
+        ({"persons": 0}, "--persons 0: at least 1"),
+        ({"text_bytes": float("inf")}, "--text_bytes inf: 0 or above"),
+    ],
+)
+def test_numbers_that_cannot_be_meant_are_refused(values, problem):
+    with pytest.raises(ValueError, match=problem):
+        ScaleOptions(**values)
