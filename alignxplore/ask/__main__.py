@@ -114,12 +114,12 @@ def _with_genres(person: Person, items: tuple[str, ...]) -> tuple[Person, tuple[
 
 
 def _person(options: AskOptions, finished_run: Finished | None) -> Person:
+    columns = Columns(options.chosen, options.rejected, options.query)
     if options.history == "-":
         if sys.stdin.isatty():
             print(f"Type {HOW}. End with Ctrl-D.", flush=True)
-        return typed(sys.stdin.read())
+        return typed(sys.stdin.read(), columns, options.person)
     if options.history:
-        columns = Columns(options.chosen, options.rejected, options.query)
         return read_history(Path(options.history), columns, options.person)
     benchmark = load_benchmark(options.data or str(finished_run.benchmark if finished_run else ""))
     for record in benchmark.records:

@@ -18,18 +18,25 @@ from alignxplore.records import Interaction, RecordError, UserRecord, content_ha
 from alignxplore.texts import mend
 
 OVER = re.compile(r"\t+|(?:^|\s)>(?:\s|$)")  # between what was chosen and what was passed over
+_END = re.compile(r"\r\n?|\n")
 HOW = "one choice a line, oldest first: chosen > passed over"
 TYPED = "what was typed"
+OF_ONE = "a table is read as the history of one person; leave --person out, with only that one's rows"
 LONGEST = 100_000  # characters of an item: no window holds more, and tokenizers take minutes for it
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a CSV hold an interaction; the two last ones may be missing."""
+    """Which columns of a table hold an interaction; the two last ones may be missing where nobody named them."""
 
     chosen: str = "chosen"
     rejected: str = "rejected"
     query: str = "query"
+
+    @property
+    def required(self) -> list[str]:
+        named_columns = {self.rejected, self.query} - {Columns.rejected, Columns.query}
+        return [self.chosen, *sorted(named_columns)]
 
 
 @dataclass(frozen=True)
@@ -99,26 +106,36 @@ def of_benchmark(benchmark: Benchmark, record: UserRecord) -> Person:
     return Person(record.user, shown_history(benchmark, record), record.id, record.target)
 
 
-def typed(text: str) -> Person:
-    """What someone typed or pasted: JSONL, CSV with a header, or a choice a line.
+def typed(text: str, columns: Columns = Columns(), user: str | None = None) -> Person:
+    """What someone typed, pasted or piped: JSONL, CSV with a header, or a choice a line.
+
+    Args:
+        columns: names of a CSV's columns. Where they are named, it is CSV or JSONL.
+        user: which person of a JSONL of persons; default: the first.
 
     Raises:
-        RecordError: nothing there, or a line that cannot be read.
+        RecordError: nothing there, a line that cannot be read, no such column or person.
     """
     text = mend(text)[0].removeprefix("\ufeff")
-    lines = text.splitlines()
+    lines = _END.split(text)  # a title may hold what else `splitlines` takes for an end
     first = next((line for line in lines if line.strip()), "")
-    if text.lstrip().startswith("["):
-        rows = _array(text)
-        return _of_rows(enumerate(rows, 1), TYPED) if rows is not None else own("you", _lines(lines))
+    if text.lstrip().startswith("[") and (rows := _array(text)) is not None:
+        return _of_rows(enumerate(rows, 1), TYPED, user)
     if first.lstrip().startswith("{"):
-        return _of_rows(enumerate(_objects(lines), 1), TYPED)
-    delimiter = max(DELIMITERS, key=first.count)
-    head = [name.strip(' \t"').lower() for name in first.split(delimiter)]
-    if head[0] == "chosen" or ("chosen" in head and len(head) <= 3):
-        csv_lines = io.StringIO(text.replace(first, first.lower(), 1), newline="")
-        return own("you", _of_table(csv_rows(csv_lines, ["chosen"], Path(TYPED)), Columns(), TYPED))
+        return _of_rows(enumerate(_objects(lines), 1), TYPED, user)
+    if user is not None:
+        raise RecordError(OF_ONE, TYPED)
+    if columns != Columns():
+        return own("you", _typed_table(text, columns))
+    head = [name.strip(' \t"').lower() for name in first.split(max(DELIMITERS, key=first.count))]
+    if "chosen" in head and (head[0] == "chosen" or "rejected" in head or len(head) <= 3):
+        return own("you", _typed_table(text.replace(first, first.lower(), 1), columns))
     return own("you", _lines(lines))
+
+
+def _typed_table(text: str, columns: Columns) -> list[Interaction]:
+    rows = csv_rows(io.StringIO(text, newline=""), columns.required, Path(TYPED))
+    return _of_table(rows, columns, TYPED)
 
 
 def _lines(lines: Iterable[str]) -> list[Interaction]:
@@ -177,12 +194,9 @@ def read_history(path: Path, columns: Columns = Columns(), user: str | None = No
     if form_of(path) == "jsonl":
         return _of_rows(read_jsonl(path), str(path), user)
     if user is not None:
-        raise RecordError(
-            "a table is read as the history of one person; leave --person out, with only that one's rows", path
-        )
-    optional = [columns.rejected, columns.query]
-    named_columns = [name for name in optional if name not in (Columns.rejected, Columns.query)]
-    rows = own_rows(path, [columns.chosen, *named_columns], [name for name in optional if name not in named_columns])
+        raise RecordError(OF_ONE, path)
+    optional = [name for name in (columns.rejected, columns.query) if name not in columns.required]
+    rows = own_rows(path, columns.required, optional)
     return own(path.name, _of_table(rows, columns, path))
 
 

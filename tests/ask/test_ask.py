@@ -1,5 +1,6 @@
 """`python -m alignxplore.ask` against endpoints that answer as a test says; the real models: tests/quickstart."""
 
+import io
 import json
 
 import pytest
@@ -75,6 +76,12 @@ async def test_without_items_no_judge_is_asked(models, jsonl, capsys):
         await ask(options(server.url, jsonl(*HISTORY)))
         assert not any(body.get("logprobs") for body in server.bodies)
     assert "picks" not in capsys.readouterr().out
+
+
+async def test_what_is_piped_is_read_by_the_columns_that_are_named(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("title,instead\nUp,Ran\n"))
+    await ask(options("http://127.0.0.1:9/v1", "-", chosen="title", rejected="instead", check=True))
+    assert "you: 1 choice," in (output := capsys.readouterr().out) and "Up  >  Ran" in output
 
 
 async def test_check_starts_nothing(jsonl, capsys):

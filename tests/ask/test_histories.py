@@ -146,3 +146,43 @@ def test_a_json_array_is_read_as_rows(end):
     for wrong in ("[]", "[1, 2]", '["a", "b"]', '[{"chosen": "a"}', '[{"chosen": "a"}, 3]'):
         with pytest.raises(RecordError, match="JSON"):
             typed(wrong)
+
+
+TABLE = "title,instead,asked\nUp,Ran,Which?\n"
+PERSONS = '{"userid": "7", "history": [{"chosen": "Up"}]}\n{"userid": "8", "history": [{"chosen": "Heat"}]}\n'
+
+
+def test_a_pipe_is_read_as_a_file_is(tmp_path):
+    columns = Columns("title", "instead", "asked")
+    (tmp_path / "mine.csv").write_text(TABLE)
+    assert typed(TABLE, columns).history == read_history(tmp_path / "mine.csv", columns).history
+    assert typed(TABLE, columns).history == (Interaction("Up", "Ran", "Which?"),)
+    assert typed(PERSONS.replace('{"chosen"', '{"rejected": null, "chosen"'), user="8").name == "8"
+    wide = "id,title,chosen,rejected\n1,x,Up,Ran\n"
+    assert typed(wide).history == (Interaction("Up", "Ran"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "problem"),
+    [
+        (TABLE, {"columns": Columns("name")}, "field 'name': no such column.*title, instead, asked"),
+        (TABLE, {"columns": Columns("title", "other")}, "field 'other': no such column"),
+        (TABLE, {"columns": Columns("title"), "user": "7"}, "leave --person out"),
+        ("Up > Ran", {"user": "7"}, "leave --person out"),
+        ('{"chosen": "Up"}', {"user": "7"}, "no person '7' in it"),
+    ],
+)
+def test_what_a_pipe_does_not_hold_is_refused(text, values, problem):
+    with pytest.raises(RecordError, match=problem):
+        typed(text, **values)
+
+
+def test_a_line_ends_where_a_file_has_its_end():
+    assert typed('{"chosen": "a\u2028b"}\r\n{"chosen": "c\x85d"}').history == (
+        Interaction("a\u2028b"),
+        Interaction("c\x85d"),
+    )
+    assert typed("one\u2028title > other\r\nx\u2029 y\x0cz").history == (
+        Interaction("one\u2028title", "other"),
+        Interaction("x\u2029 y\x0cz"),
+    )
