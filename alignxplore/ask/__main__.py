@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
 
-from alignxplore.ask.finished import RUN, Finished
+from alignxplore.ask.finished import RUN, Finished, reads_genres
 from alignxplore.ask.histories import HOW, Columns, Person, of_benchmark, read_history, typed
 from alignxplore.ask.models import Chooser, ModelOptions, Policy, Verdict, opened, places
 from alignxplore.ask.telling import Teller, aligned, choices, short, told_history, verdict_lines
@@ -38,7 +38,9 @@ class AskOptions(ModelOptions):
     model: str | None = option(
         "policy: folder, hub id[@revision] or endpoint URL; default: the last one of --run", None
     )
-    judge: list[str] = option("downstream models that choose; default: those of --run, where there are items", [])
+    judge: list[str] = option(
+        "downstream models that choose among items; default: the first of --run, where --model lies there, too", []
+    )
     history: str | None = option(
         "file of the history (JSONL, CSV or Parquet), or - to type it in; default: a person of --data", None
     )
@@ -90,27 +92,37 @@ def question_of(options: AskOptions) -> Question:
             raise
     person = _person(options, finished_run)
     items = tuple(options.items) or (person.target.candidates if person.target else ())
-    judges = options.judge or (list(finished_run.judges[:1]) if finished_run and not options.model else [])
+    model = ModelSpec.parse(options.model or (finished_run.policies[-1] if finished_run else ""))
+    default_judges = finished_run.judges[:1] if finished_run and finished_run.holds(model) else ()
+    judges = parse_all(options.judge or default_judges)
     if options.items and not judges:
         raise UserError("--items without a --judge: name the downstream model that is to choose")
-    model = ModelSpec.parse(options.model or (finished_run.policies[-1] if finished_run else ""))
-    query = options.question or (person.target.query if person.target else None)
-    if finished_run and finished_run.of_films and options.model is None:
-        query = query or REQUEST
-        person, items = _with_genres(person, items) if options.history else (person, tuple(map(complete, items)))
-    return Question(model, parse_all(judges) if items else [], person, items, query)
+    judges = judges if items else []
+    default_query = None
+    if any(map(reads_genres, (model, *judges))):
+        person, items, default_query = *_with_genres(person, items), REQUEST
+        if options.history or options.data:
+            _name_unknown(person, items)
+    query = options.question or (person.target.query if person.target else None) or default_query
+    return Question(model, judges, person, items, query)
 
 
 def _with_genres(person: Person, items: tuple[str, ...]) -> tuple[Person, tuple[str, ...]]:
-    """Titles that were typed, with the genres that the quick start's models read; the others are named."""
-    person, items = person.completed(complete, REQUEST), tuple(map(complete, items))
+    """Titles with the genres that the quick start's models read."""
+    items = tuple(map(complete, items))
+    if len(set(items)) < len(items):
+        raise UserError(f"two items are the same: {max(items, key=items.count)}; nobody can choose between them")
+    return person.completed(complete, REQUEST), items
+
+
+def _name_unknown(person: Person, items: tuple[str, ...]) -> None:
+    """Say what is no film that the quick start's models read."""
     texts = [text for interaction in person.history for text in (interaction.chosen, interaction.rejected) if text]
     if other_texts := unknown([*texts, *items]):
         print(
             f"{len(other_texts)} of {len(texts) + len(items)} items are no films that the quick start's models can "
             f"read, such as: {short(other_texts[0], 60)}. Write them as Title: NAME (YEAR), Genres: Comedy|Drama"
         )
-    return person, items
 
 
 def _person(options: AskOptions, finished_run: Finished | None) -> Person:

@@ -1,18 +1,20 @@
 """What a finished quick start offers: its policies, its judges and its test persons."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignxplore.datasets import name_of
 from alignxplore.environment import ROOT
 from alignxplore.errors import UserError
+from alignxplore.films.model import READ_AS
 from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.models import ModelSpec
 
 RUN = ROOT / "runs/quickstart"
 WINDOW = 16384  # tokens of prompt and answer at most (paper)
 _POLICIES = {"sft": "models/sft", "sft+rl": "rl/model"}
+TITLE = READ_AS[0][0]  # what the tokenizer of the quick start's models leaves out
 _JUDGES = ("judge", "judge2")
 
 
@@ -23,11 +25,11 @@ class Finished:
     policies: tuple[str, ...]
     judges: tuple[str, ...]
     benchmark: Path
+    folder: Path
 
-    @property
-    def of_films(self) -> bool:
-        """Whether its models know films by genres and decade alone, and nothing of a bare title."""
-        return name_of(self.benchmark) == "movielens"
+    def holds(self, spec: ModelSpec) -> bool:
+        """Whether a model lies in the run's folder."""
+        return Path(os.path.abspath(spec.target)).is_relative_to(os.path.abspath(self.folder))
 
     @classmethod
     def read(cls, run: Path) -> "Finished":
@@ -39,11 +41,18 @@ class Finished:
             gap = "models" if files else "test persons"
             problem = f"no finished quick start ({gap} are missing): run ./quickstart.sh first, or name --model"
             raise UserError(f"{run}: {problem}")
-        return cls(tuple(policies), tuple(judges), files[0])
+        return cls(tuple(policies), tuple(judges), files[0], run)
 
 
 def _is_model(folder: Path) -> bool:
     return (folder / "config.json").is_file()
+
+
+def reads_genres(spec: ModelSpec) -> bool:
+    """Whether it is a model of the quick start, which knows films by genres and decade alone, and nothing of a bare
+    title. Its tokenizer tells, wherever the folder lies; of an endpoint only the tokenizer that is named with it."""
+    path = Path(spec.tokenizer or spec.target, "tokenizer.json")
+    return path.is_file() and json.dumps(TITLE) in path.read_text(encoding="utf-8", errors="replace")
 
 
 def window_of(spec: ModelSpec, limit: int = WINDOW) -> int:

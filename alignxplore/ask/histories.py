@@ -14,7 +14,7 @@ from alignxplore.benchmark_files import parse_history, parse_interaction, parse_
 from alignxplore.datasets.own_tables import DELIMITERS, csv_rows, form_of, own_rows, text_of
 from alignxplore.evaluation.benchmarks import Benchmark, shown_history
 from alignxplore.history import split_stages
-from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, read_jsonl
+from alignxplore.records import Interaction, Offer, RecordError, UserRecord, content_hash, read_jsonl
 from alignxplore.texts import mend
 
 OVER = re.compile(r"\t+|(?:^|\s)>(?:\s|$)")  # between what was chosen and what was passed over
@@ -70,15 +70,21 @@ class Person:
         return replace(self, history=interactions)
 
     def completed(self, complete: Callable[[str], str], request: str | None) -> "Person":
-        """The same person with each item's text as `complete` has it, and `request` where none is known."""
+        """The same person with each item's text as `complete` has it, and `request` where none is known. Draws stay
+        the same where nothing of the history changes."""
 
         def whole(interaction: Interaction) -> Interaction:
             rejected = interaction.rejected and complete(interaction.rejected)
-            return replace(
+            completed = replace(
                 interaction, chosen=complete(interaction.chosen), rejected=rejected, query=interaction.query or request
             )
+            if not isinstance(completed, Offer):
+                return completed
+            also_chosen, passed_over = map(complete, completed.also_chosen), map(complete, completed.passed_over)
+            return replace(completed, also_chosen=tuple(also_chosen), passed_over=tuple(passed_over))
 
-        return own(self.name, [whole(interaction) for interaction in self.history], self.target)
+        history, target = tuple(map(whole, self.history)), self.target and whole(self.target)
+        return replace(self, target=target) if history == self.history else own(self.name, history, target)
 
     def slices(self, stages: int) -> Sequence[tuple[Interaction, ...]]:
         """What each stage reads."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from alignxplore.ask.finished import RUN, Finished
+from alignxplore.ask.finished import RUN, Finished, reads_genres
 from alignxplore.ask.models import ModelOptions, opened, places
 from alignxplore.command import option, planned, run
 from alignxplore.demo.page import Demo
@@ -44,7 +44,7 @@ class DemoOptions(ModelOptions):
 
 
 class Parts(NamedTuple):
-    """What the page is made of. `of_films`: its policies are those of the quick start."""
+    """What the page is made of. `of_films`: some of its models are the quick start's."""
 
     policies: list[ModelSpec]
     judges: list[ModelSpec]
@@ -54,14 +54,14 @@ class Parts(NamedTuple):
 
 def parts_of(options: DemoOptions) -> Parts:
     """What the options leave out is that of the finished run."""
-    policies, judges, data, of_films = options.model, options.judge, options.data, False
+    policies, judges, data = options.model, options.judge, options.data
     if not policies or not judges or not data:
         finished_run = Finished.read(options.run)
-        of_films = finished_run.of_films and not policies
         policies, judges = policies or list(finished_run.policies), judges or list(finished_run.judges)
         data = data or str(finished_run.benchmark)
     benchmark = load_benchmark(data)
-    return Parts(parse_all(policies), parse_all(judges), benchmark, of_films)
+    policy_specs, judge_specs = parse_all(policies), parse_all(judges)
+    return Parts(policy_specs, judge_specs, benchmark, any(map(reads_genres, (*policy_specs, *judge_specs))))
 
 
 async def show(options: DemoOptions) -> str | None:

@@ -83,7 +83,7 @@ class Demo:
 
     def person(self, user: str) -> Person:
         """A person of the benchmark."""
-        return of_benchmark(self.benchmark, self.records[user])
+        return of_benchmark(self.benchmark, self.records[user]).completed(self.complete, self.request)
 
     def show(self, person: Person, focus: Focus) -> tuple[Any, ...]:
         """A person's history and items: all that hangs on who it is. What is being written of another one ends."""

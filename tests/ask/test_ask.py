@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import pytest
 
@@ -10,7 +11,12 @@ from alignxplore.ask.finished import Finished, answer_tokens, window_of
 from alignxplore.ask.models import Verdict
 from alignxplore.ask.telling import Teller, safe, told_history, verdict_lines
 from alignxplore.demo.__main__ import DemoOptions, parts_of, show
+from alignxplore.demo.page import Demo
 from alignxplore.errors import UserError
+from alignxplore.evaluation.benchmarks import load_benchmarks
+from alignxplore.films.model import make_tokenizer
+from alignxplore.films.titles import REQUEST, complete
+from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.serving.models import ModelSpec
 from alignxplore.serving.server import free_port
@@ -129,6 +135,15 @@ async def test_what_is_missing_is_named(tmp_path, jsonl):
         )
 
 
+@pytest.fixture(scope="module")
+def films_folder(model_folder, tmp_path_factory):
+    """A model whose tokenizer is that of the quick start: it reads of a film its genres and decade alone."""
+    folder = tmp_path_factory.mktemp("films") / "model"
+    shutil.copytree(model_folder, folder)
+    make_tokenizer(["Drama", "1990s"], [REQUEST], PromptSet()).save_pretrained(folder)
+    return folder
+
+
 def make_run(folder, model_folder):
     for name in ("rl/model", "models/sft", "models/judge", "models/judge2"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -163,8 +178,8 @@ async def test_a_finished_run_gives_what_is_not_said(tmp_path, model_folder, cap
     assert (answer_tokens(16384), answer_tokens(2048)) == (4096, 512)
 
 
-async def test_titles_that_are_typed_get_the_genres_that_the_quick_start_reads(tmp_path, model_folder, jsonl, capsys):
-    make_run(tmp_path, model_folder)
+async def test_titles_that_are_typed_get_the_genres_that_the_quick_start_reads(tmp_path, films_folder, jsonl, capsys):
+    make_run(tmp_path, films_folder)
     rows = [{"chosen": "heat", "rejected": "The Matrix (1999)"}, {"chosen": "My cat"}]
     message = await ask(AskOptions(run=tmp_path, history=str(jsonl(*rows)), items=["Alien", "Big (1988)"], check=True))
     output = capsys.readouterr().out
@@ -174,6 +189,42 @@ async def test_titles_that_are_typed_get_the_genres_that_the_quick_start_reads(t
     question = question_of(AskOptions(run=tmp_path, history=str(jsonl(*rows)), items=["Alien", "Big (1988)"]))
     queries = {question.query, *(interaction.query for interaction in question.person.history)}
     assert queries == {"Recommend a movie that I would like to watch."}, "without it these models write nothing"
+    for place in ("rl/model", "models/sft"):  # named, as the only one or with its judge, they are the same models
+        model, judge = f"mine={tmp_path}/{place}", f"judge={tmp_path}/models/judge"
+        for values in ({"run": tmp_path}, {"judge": [judge], "run": tmp_path / "none"}):
+            naming_options = AskOptions(
+                model=model, history=str(jsonl(*rows)), items=["Alien", "Big (1988)"], **values
+            )
+            named = question_of(naming_options)
+            assert (named.person, named.items, named.query) == (question.person, question.items, question.query)
+            assert [spec.name for spec in named.judges] == ["judge"]
+    with pytest.raises(UserError, match="two items are the same: Title: Heat"):
+        question_of(AskOptions(run=tmp_path, history=str(jsonl(*rows)), items=["heat", "Heat (1995)"]))
+
+
+def test_what_the_person_chose_is_marked_among_titles_that_are_completed(tmp_path, films_folder, model_folder, jsonl):
+    make_run(tmp_path, films_folder)
+    pair, offer = [{"chosen": "Seven (1995)", "rejected": "Sabrina (1995)"} for _ in range(2)]
+    offer |= {"rejected": ["Sabrina (1995)", "Up"], "chosen": ["Seven (1995)", "Heat (1995)"]}
+    for target, count in ((pair, 1), (offer, 2)):
+        row = {"userid": "me", "history": [{"chosen": "Heat (1995)", "rejected": "Big (1988)"}], "target": target}
+        for values in ({"history": str(jsonl(row))}, {"data": str(jsonl(row, name="own_upi.jsonl"))}):
+            question = question_of(AskOptions(run=tmp_path, **values))
+            taken = question.person.target.taken
+            assert [item in taken for item in question.items].count(True) == count and "Genres" in taken[0]
+            assert "Genres" in question.person.history[0].chosen
+        policies, judges, benchmark, of_films = parts_of(DemoOptions(data=values["data"], run=tmp_path))
+        page = Demo([], [], benchmark, complete, REQUEST)
+        assert of_films and page.person("me").target == question.person.target
+    judge, data = [f"j={model_folder}"], values["data"]
+    assert parts_of(DemoOptions(model=[f"a={tmp_path}/rl/model"], judge=judge, data=data)).of_films
+    assert not parts_of(DemoOptions(model=judge, judge=judge, data=data)).of_films
+
+
+def test_a_person_of_the_test_keeps_the_draws_of_the_evaluation(tmp_path, films_folder):
+    make_run(tmp_path, films_folder)
+    (benchmark,) = load_benchmarks([str(tmp_path / "data/movielens_upi.jsonl")])
+    assert question_of(AskOptions(run=tmp_path)).person.key == benchmark.records[0].id
 
 
 def test_nothing_that_is_shown_moves_the_terminal():
