@@ -37,17 +37,21 @@ class Likeness(Protocol):
 
 
 def foresee(like: Likeness, history: Sequence[Interaction], target: Interaction) -> float:
-    """1 where the chosen item is the more alike, 0.5 where both are alike or unknown, else 0.
-
-    An item of which nothing is known counts as not alike at all.
-    """
+    """1 where the chosen item is the more alike, 0.5 where both are alike or unknown, else 0."""
     chosen, rejected = scores(like, history, target.items)
     return 0.5 if abs(chosen - rejected) < 1e-9 else float(chosen > rejected)
 
 
 def scores(like: Likeness, history: Sequence[Interaction], items: Iterable[str]) -> tuple[float, ...]:
-    """How like each of several items is to a history."""
-    return tuple(like(item, history) or 0.0 for item in items)
+    """How like each of several items is to a history.
+
+    One of which nothing is known counts as not alike at all: 0, which is the least of most scales. Factors know no
+    least, so beside items below 0 it stands below them.
+    """
+    likenesses = [like(item, history) for item in items]
+    least = min((likeness for likeness in likenesses if likeness is not None), default=0.0)
+    unknown = least - 1 if least < 0 else 0.0
+    return tuple(unknown if likeness is None else likeness for likeness in likenesses)
 
 
 def chosen_less_rejected(values: dict[str, float], history: Sequence[Interaction]) -> float:

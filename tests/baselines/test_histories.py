@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from alignxplore.baselines.embeddings import Embeddings, Encoder
-from alignxplore.baselines.histories import Als, Bm25, Bpr, ItemKnn, chosen_less_rejected, foresee, training_choices
+from alignxplore.baselines.histories import (
+    Als,
+    Bm25,
+    Bpr,
+    ItemKnn,
+    chosen_less_rejected,
+    foresee,
+    scores,
+    training_choices,
+)
 from alignxplore.benchmark_files import user_row
 from alignxplore.errors import UserError
 from alignxplore.records import Interaction, RecordError, UserRecord, write_jsonl
@@ -80,6 +89,24 @@ def test_factors_take_to_its_items_who_chose_of_them_and_are_the_same_every_time
     assert (
         like("unheard of", [Interaction("drama 1")]) is None and like("drama 1", [Interaction("unheard of")]) is None
     )
+
+
+@pytest.mark.parametrize("values", [{"a": -2.0, "b": -5.0}, {"a": 3.0, "b": 0.5}, {"a": 3.0, "b": -0.5}])
+def test_an_item_of_which_nothing_is_known_ranks_below_all_others(values):
+    """Factors may put a known item below 0."""
+
+    def like(item, history):
+        return values.get(item)
+
+    *numbers, unknown, another = scores(like, (), ("a", "b", "?", "!"))
+    assert numbers == list(values.values()) and unknown == another < min(numbers) and np.isfinite(unknown)
+    assert foresee(like, (), Interaction("b", "?")) == 1.0 and foresee(like, (), Interaction("?", "b")) == 0.0
+    assert foresee(like, (), Interaction("?", "!")) == 0.5 and scores(like, (), ("?", "!")) == (0.0, 0.0)
+
+
+def test_what_nobody_chose_together_is_as_unlike_as_what_nobody_chose():
+    like = ItemKnn({"p": {"a"}, "q": {"b"}})
+    assert scores(like, [Interaction("a")], ("b", "?")) == (0.0, 0.0), "0 is the least that a cosine of counts can be"
 
 
 def test_only_the_nearest_neighbours_count(monkeypatch):
