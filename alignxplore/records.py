@@ -123,16 +123,14 @@ class UserRecord:
 
     @property
     def leaked(self) -> bool:
-        """True when the target also stands in the history (see `stands_in`)."""
+        """True when the target was chosen in the history, too (see `stands_in`)."""
         return stands_in(self.target, self.history)
 
 
 def stands_in(target: Interaction, history: Iterable[Interaction]) -> bool:
-    """True when a target was chosen before, with or without its alternative, whatever was asked: it could be copied,
-    not predicted."""
-    if isinstance(target, Offer):
-        return any(x.chosen in target.taken and x.rejected in (None, *target.passed_over) for x in history)
-    return any(x.chosen == target.chosen and x.rejected in (None, target.rejected) for x in history)
+    """True when what was taken was chosen before, against whatever alternative and whatever was asked: it could be
+    copied, not predicted."""
+    return any(x.chosen in target.taken for x in history)
 
 
 def person_of(user: str) -> str:

@@ -200,7 +200,7 @@ def test_a_target_may_be_a_choice_among_k_items(jsonl):
 
 def test_a_list_leaks_when_one_of_the_chosen_stands_in_the_history():
     offer = Offer("a", None, None, ("d",), ("b", "c"))
-    interactions = [Interaction("a", "z"), Interaction("b", "d"), Interaction("d", "c"), Interaction("a")]
+    interactions = [Interaction("z", "a"), Interaction("b", "d"), Interaction("d", "c"), Interaction("a", "z")]
     assert [stands_in(offer, [interaction]) for interaction in interactions] == [False, False, True, True]
 
 

@@ -60,7 +60,8 @@ def test_a_byte_order_mark_is_only_skipped_at_the_start(jsonl):
     [
         ([pair(chosen="a sea film", rejected="a car film", query="other words")], True),
         ([pair(), pair(chosen="a sea film", rejected=None)], True),  # nothing else was shown: the same choice
-        ([pair(chosen="a sea film", rejected="a third film")], False),
+        ([pair(chosen="a sea film", rejected="a third film")], True),  # alternatives are drawn anew for each choice
+        ([pair(chosen="a third film", rejected="a sea film")], False),
         ([pair(chosen="a car film", rejected="a sea film")], False),
         ([pair()], False),
     ],

@@ -121,9 +121,7 @@ def draw_stream(user: User, domain: str, length: int, change_at: int, seed: int)
     choices: list[Choice] = []
     while len(choices) < length:
         choice = draw_choice(user.early if len(choices) < change_at else user.late, domain, rng)
-        if all(
-            choice.interaction != other.interaction for other in choices
-        ):  # no target that also stands in the history
+        if all(choice.interaction != other.interaction for other in choices):  # an item may be chosen again
             choices.append(choice)
     return choices
 

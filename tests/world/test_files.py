@@ -46,7 +46,8 @@ def test_files_follow_the_contracts(folder):
     for name, n in (("train_users", 30), ("val_users", 10), ("test_films_upi", 40), ("test_news_upi", 40)):
         users = list(read_users(folder / f"{name}.jsonl"))
         assert len(users) == n
-        assert all(len(user.history) == files.HISTORY and user.persona and not user.leaked for user in users)
+        assert all(len(user.history) == files.HISTORY and user.persona for user in users)
+        assert all(user.target not in user.history for user in users)
     for row in _lines(folder / "rl_train.jsonl"):
         assert len(row["history"]) == files.HISTORY + 1 and row["mid_position"] == files.HISTORY // 2
     for name in ("sft", "judge", "judge2"):
