@@ -18,7 +18,7 @@ _HELD = 1 << 25  # bytes of texts that are held in memory
 
 
 class Catalogue:
-    """Items by key, numbered as they are added.
+    """Items by key, numbered as they are added, or at the end by their keys (`sort`).
 
     A copy that another process gets (by pickling) reads the same file, and has no `index`.
 
@@ -37,6 +37,7 @@ class Catalogue:
         self._path = folder / "texts"
         self._file: BinaryIO = self._path.open("w+b")
         self._ends = array("Q", [0])
+        self._places: np.ndarray | None = None
         self.text = lru_cache(maxsize=1 << 16)(self._text)
 
     def __len__(self) -> int:
@@ -60,23 +61,46 @@ class Catalogue:
         self._file.write(data)
         self._ends.append(self._ends[-1] + len(data))
 
+    def sort(self) -> None:
+        """All items are known: number them by their keys, whole numbers by their size, so that the order in which they
+        came decides nothing."""
+        keys = list(self.index)
+        order = sorted(range(len(keys)), key=lambda item: _rank(keys[item]))
+        if order == list(range(len(keys))):
+            return
+        self._places = np.array(order)
+        numbers, twins = np.empty(len(keys), np.int64), np.asarray(self.twin, np.int64)
+        numbers[self._places] = np.arange(len(keys))
+        firsts = np.full(len(keys), len(keys))
+        np.minimum.at(firsts, twins, numbers)  # the first item with each text is another one now
+        self.twin = array("L", firsts[twins[self._places]].tolist())
+        self.index = {keys[item]: number for number, item in enumerate(order)}
+
     def close(self) -> None:
         """All items are known: give back what only adding needs."""
         self._file.flush()
         self._by_text.clear()
 
     def _text(self, item: int) -> str:
-        start = self._ends[item]
-        data = os.pread(self._file.fileno(), self._ends[item + 1] - start, start)
+        place = item if self._places is None else int(self._places[item])
+        start = self._ends[place]
+        data = os.pread(self._file.fileno(), self._ends[place + 1] - start, start)
         return data.decode("utf-8", "surrogatepass")
 
     def __getstate__(self) -> dict:
-        return {"twin": self.twin, "_ends": self._ends, "_path": self._path}
+        return {"twin": self.twin, "_ends": self._ends, "_places": self._places, "_path": self._path}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state, index={})
         self._file = self._path.open("rb")
         self.text = lru_cache(maxsize=1 << 16)(self._text)
+
+
+def _rank(key: str) -> tuple[bool, int, str, str]:
+    """Where a key stands among others: whole numbers first, by their size."""
+    is_number = key.isascii() and key.isdigit()
+    digits = key.lstrip("0") if is_number else ""
+    return not is_number, len(digits), digits, key
 
 
 class Quoted:

@@ -4,6 +4,8 @@
   are drawn, so item popularity alone tells the chosen item well.
 * matched: from items as popular as the chosen one. Where none has exactly its number of other users, a fair coin
   decides between the next more popular and the next less popular ones, so popularity alone is right half of the time.
+  Only the nearest five of either side are drawn. Where more are equally near, it is the first five above and the last
+  five below, in the order of the catalogue.
 * matched in both: popularity over all time counts what came after the choice, too. Here neither that count nor the one
   before the choice is right in more than half, and nothing is drawn that nobody had taken yet.
 

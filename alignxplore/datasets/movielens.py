@@ -107,6 +107,7 @@ def build(job: Job) -> Records:
                 catalogue.add(key, f"Title: {title}, Genres: {job.plain(genres)}", "film", job)
             else:
                 job.counts["dropped: a film without an id or a title"] += 1
+        catalogue.sort()
         catalogue.close()
         statement = _statement(ratings, separator)
         rows = partial(_rows, ratings, separator, job)

@@ -9,8 +9,9 @@ MovieLens and Amazon tell what a user took, not what the user left; the rejected
   them is an item with fewer stars of the same user, or where none of these fits one that the user never took; either
   is matched as in matched_both.
 
-A user's draws come from a hash of seed and user: neither the order of the input nor other users change them, except
-through the popularity of items. Uniform ones are made for all users of a chunk at once (`Sampler.draw_all`).
+A user's draws come from a hash of seed and user: other users change them through the popularity of items alone. The
+order of MovieLens's files does not matter; Amazon's decides who comes first of the same time, and what a draw falls
+upon. Uniform ones are made for all users of a chunk at once (`Sampler.draw_all`).
 Suffixes of arrays: `U` users, `Q` questions.
 """
 

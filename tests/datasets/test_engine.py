@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections import Counter
@@ -79,6 +80,18 @@ def test_lines_are_what_json_makes_of_the_rows(run, tmp_path, latest_small, prot
     assert "".join(line.line for line in lines) == (tmp_path / "x.jsonl").read_text() and len(lines) > 50
     assert "".join(line.popularity for line in lines) == (tmp_path / "x.popularity.jsonl").read_text()
     assert manifest["counts"].items() >= job.counts.items()
+
+
+def test_items_are_numbered_by_their_keys_whatever_order_they_came_in(tmp_path):
+    items, job = catalogue.Catalogue(tmp_path), SimpleNamespace(counts=Counter())
+    for key, text in [("10", "same"), ("b", "B"), ("9", "nine"), ("010", "same"), ("a", "same")]:
+        items.add(key, text, "film", job)
+    items.sort()
+    items.close()
+    for copy in (items, pickle.loads(pickle.dumps(items))):
+        assert [copy.text(item) for item in range(5)] == ["nine", "same", "same", "same", "B"]
+        assert list(copy.twin) == [0, 1, 1, 1, 4]
+    assert list(items.index.items()) == [("9", 0), ("010", 1), ("10", 2), ("a", 3), ("b", 4)]
 
 
 @pytest.mark.parametrize("held", [0, 1 << 20])

@@ -288,6 +288,17 @@ def test_ranges_and_windows_that_cannot_be_are_refused(run, tmp_path, options):
         run("movielens", write(tmp_path, RATINGS), **options)
 
 
+@pytest.mark.parametrize("protocol", ["published", "matched", "matched_both"])
+def test_the_order_of_the_films_decides_nothing(latest_small, run, tmp_path, protocol):
+    """Not the targets, whose times may be ties, nor what is set against them."""
+    for name in ("ratings.csv", "movies.csv"):
+        head, *lines = (latest_small / name).read_text(encoding="utf-8").splitlines()
+        random.Random(0).shuffle(lines)
+        (tmp_path / name).write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+    options = {"protocol": protocol, "windows": 3, "persons": (0.0, 0.1)}
+    assert run("movielens", latest_small, **options)[0] == run("movielens", tmp_path, **options)[0]
+
+
 def test_twelve_choices_of_real_people_foresee_the_next_where_popularity_does_not(latest_small, run):
     examples, job = run("movielens", latest_small, protocol="matched", windows=3, seed=1)
     scores = [foresee(record.history, record.target) for record, _ in examples]
