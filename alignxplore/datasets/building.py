@@ -137,6 +137,15 @@ class Job:
             return True
         return (hash_seed("split", self.dataset.name, user) % 5 == 0) == (self.split == "test")
 
+    @property
+    def unwanted(self) -> str:
+        """What is said of users who are not `wanted`."""
+        low, high = self.persons
+        reasons = [f"not in split {self.split}"] if self.split != "all" else []
+        if (low, high) != (0, 1):
+            reasons.append(f"not of the persons from {low:g} to {high:g}")
+        return ", or ".join(reasons)
+
     def rows(self, user: str, choices: int) -> list[tuple[str, int, int]]:
         """(name, place of the first choice shown, place of the target) of each row of a user with so many choices."""
         if self.windows is None:

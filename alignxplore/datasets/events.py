@@ -147,7 +147,7 @@ class Ordered:
             "SELECT (SELECT count(*) FROM users WHERE wanted), (SELECT count(*) FROM kept)"
         )
         if other_users := job.counts["users read"] - split_users:
-            job.counts[f"users left out: not in split {job.split}"] += other_users
+            job.counts[f"users left out: {job.unwanted}"] += other_users
         if short_users := split_users - self.users:
             job.counts[f"users dropped: fewer than {job.least} interactions"] += short_users
         self.takings = Takings(engine, "taken", len(catalogue))

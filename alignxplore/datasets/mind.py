@@ -206,7 +206,7 @@ class MindDrawer(Drawer):
             clicks, time_of = _clicks(rows)
             others = Others(self.takings, time_of)
             if not job.wanted(user):
-                job.counts[f"users left out: not in split {job.split}"] += 1
+                job.counts[f"users left out: {job.unwanted}"] += 1
             elif job.whole:
                 yield from _whole(user, rows, others, self.everywhere, catalogue, job)
             elif len(clicks) < job.least:

@@ -137,7 +137,7 @@ def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:
     """The record of a row, or None with the reason counted."""
     query, target = job.dataset.default_query, row.target
     if not job.wanted(person_of(row.user)):
-        counts[f"left out: not in split {job.split}"] += 1
+        counts[f"left out: {job.unwanted}"] += 1
         return None
     if _torn_target(target):
         counts["dropped: an answer is empty, or both are the same"] += 1

@@ -281,6 +281,20 @@ def test_two_ranges_of_persons_share_nobody_and_lose_nobody(run, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "options, reason",
+    [
+        ({"persons": (0.0, 0.3)}, "not of the persons from 0 to 0.3"),
+        ({"split": "test"}, "not in split test"),
+        ({"split": "test", "persons": (0.3, 1.0)}, "not in split test, or not of the persons from 0.3 to 1"),
+    ],
+)
+def test_users_left_out_are_counted_by_the_reason(run, latest_small, options, reason):
+    _, job = run("movielens", latest_small, **options)
+    reasons = [event for event in job.counts if event.startswith("users left out: ")]
+    assert reasons == [f"users left out: {reason}"]
+
+
+@pytest.mark.parametrize(
     "options", [{"persons": (0.6, 0.2)}, {"persons": (0.0, 1.5)}, {"windows": 0}, {"windows": 1, "length": 0}]
 )
 def test_ranges_and_windows_that_cannot_be_are_refused(run, tmp_path, options):
