@@ -6,10 +6,10 @@ from alignxplore.errors import UserError
 
 # How servers word a refusal that no repeat can mend. Every other one lies with the run and not with the prompt.
 _TOO_LONG = re.compile(
-    r"context[ _](length|size|window)|maximum (model |allowed )?length|(input|prompt) is too long|number of tokens",
+    r"context[ _](length|size|window)|maximum (model |allowed )?length|(input|prompt) is too long",
     re.IGNORECASE,
 )
-_OF_THE_KEY = re.compile(r"HTTP 40[123]:")  # key, credit or quota, which may be counted in tokens, too
+_TOKENS = re.compile(r"(?!HTTP 40[123]:).*number of tokens", re.IGNORECASE | re.DOTALL)  # a quota may be one, too
 
 
 class TransportError(UserError):
@@ -31,4 +31,4 @@ class RequestError(UserError):
 def is_about_length(refusal: str) -> bool:
     """Whether a RequestError, as text, says that the prompt is too long. A server that was busy may say the same, of
     tokens a minute: this is no question to put to a TransportError."""
-    return _TOO_LONG.search(refusal) is not None and not _OF_THE_KEY.match(refusal)
+    return _TOO_LONG.search(refusal) is not None or _TOKENS.match(refusal) is not None

@@ -40,6 +40,7 @@ async def test_a_busy_server_that_counts_tokens_is_asked_again_by_the_next_run(
     [
         ("HTTP 400: This model's maximum context length is 2048 tokens", True),
         ("HTTP 400: exceeds the maximum allowed length", True),
+        ("HTTP 403: exceeds the maximum allowed length", True),
         ("HTTP 413: input is too long", True),
         ("HTTP 422: the number of tokens of the prompt is above 2048", True),
         ("HTTP 401: number of tokens", False),
