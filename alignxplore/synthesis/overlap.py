@@ -1,12 +1,13 @@
 """Users and pairs that training rows share with benchmark files; `sft/overlap.py` runs it.
 
 User ids are those of a data set: "455" of MovieLens is somebody else than "455" of MIND. Rows of a file whose data set
-is known (`NAME=FILE`, or a file named after it) share a user by the id alone. Of other rows an id says little: they
-share a user where they also share a pair with the benchmarks; the rest are counted as strangers of the same id, and
-kept.
+is known share a user by the id alone: `NAME=FILE`, a file named after it, or after one of the benchmarks
+(books_rl.jsonl beside books_upi.jsonl). Of other rows an id says little: they share a user where they also share a
+pair with the benchmarks; the rest are counted as strangers of the same id, and kept.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,8 @@ class OverlapOptions:
 
     train: list[str] = option(
         "[NAME=]JSONL files or Hub data sets of users, RL rows or prompt/completion rows; NAME: the data set that "
-        "their user ids are of, by default the one that the file is named after"
+        "their user ids are of, by default the one that the file is named after. books_rl.jsonl is of that of "
+        "books_upi.jsonl"
     )
     benchmarks: list[str] = option("benchmarks: files, folders of NAME_upi.jsonl files, or Hub data sets")
     out: str | None = option("folder for copies of the files without the shared rows", None, "--output")
@@ -92,6 +94,13 @@ def named_file(text: str) -> tuple[str | None, str]:
     return datasets.name_of(text), text
 
 
+def set_of_benchmarks(path: str, contents: Seen) -> str | None:
+    """The benchmark that a file was made together with, as its name says: `datasets import` writes OUT_upi.jsonl
+    beside OUT_train.jsonl and OUT_rl.jsonl."""
+    name = re.sub(r"_(?:upi|train|rl)$", "", Path(path).name.removesuffix(".jsonl"))
+    return name if name in contents.persons else None
+
+
 def shared(row: dict, contents: Seen, place: str, name: str | None) -> dict[str, bool]:
     """What one training row shares with the benchmarks; `place` names it in messages, `name` is the data set of its
     user."""
@@ -128,6 +137,7 @@ def check(train: list[str], benchmarks: list[str], output: str | None = None) ->
     contents, counts = read_benchmarks(benchmarks), {}
     for (name, path), file_name in zip(files, outputs):
         count = counts[path] = dict.fromkeys(COUNTED, 0)
+        name = name or set_of_benchmarks(path, contents)
 
         def clean(path: str = path, name: str | None = name, count: dict[str, int] = count) -> Iterator[dict]:
             for place, row in read_rows(path):

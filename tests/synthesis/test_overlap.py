@@ -99,6 +99,15 @@ def test_users_of_one_id_in_two_data_sets_are_strangers(tmp_path):
     }
 
 
+def test_files_of_one_import_are_of_one_data_set(tmp_path):
+    """OUT_rl.jsonl, OUT_train.jsonl and OUT_upi.jsonl: a person is found by the id alone."""
+    benchmark = rows_of(tmp_path, "books_upi", [user("ada")])
+    for name, expected in (("books_rl", 1), ("books_train", 1), ("books_upi", 1), ("films_rl", 0)):
+        path = rows_of(tmp_path / "training", name, [with_id("ada", "x"), with_id("ben", "y")])
+        (count,) = check([path], [benchmark]).values()
+        assert (count["user"], count["strangers"], count["dropped"]) == (expected, 1 - expected, expected), name
+
+
 def test_strangers_are_said_with_what_to_do(tmp_path):
     benchmark = rows_of(tmp_path, "movielens_upi", [user("455")])
     path = rows_of(tmp_path, "rl_train", [with_id("455", "x")])
