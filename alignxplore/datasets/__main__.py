@@ -30,7 +30,7 @@ from types import ModuleType
 from typing import Any, BinaryIO, Literal
 
 from alignxplore.command import Checkable, option, run_commands
-from alignxplore.datasets import DATASETS, Dataset, get
+from alignxplore.datasets import DATASETS, Dataset, get, name_of
 from alignxplore.datasets.building import CLEANED, Example, Job, account, take
 from alignxplore.datasets.importing import Import, import_table
 from alignxplore.datasets.parts import Part, Records, line_of, part_of
@@ -287,11 +287,23 @@ class ImportOptions:
             raise ValueError(f"--test_share {self.test_share}: a share above 0 and up to 1")
 
 
+def refuse_published_name(out: Path) -> None:
+    """ValueError for a name by which evaluation and synthesis would give a table of one's own a published data set's
+    task and requests."""
+    namesake = name_of(out.name.partition("~")[0])
+    if namesake:
+        raise ValueError(
+            f"--out {out}: its files would be taken for the published data set {namesake}, by their names; give "
+            "another --out (default: the table's name)"
+        )
+
+
 def import_own(options: ImportOptions) -> str:
     """CSV, JSONL or Parquet → OUT_upi.jsonl (test persons, as eval/ reads them), OUT_train.jsonl (records for
     synthesis) and OUT_rl.jsonl (RL rows). Every row that is left out is counted."""
     fields = {name: getattr(options, name) for name in vars(options) if name != "out"}
     out = options.out or Path(options.file.stem)
+    refuse_published_name(out)
     outputs = {f"OUT_{kind}.jsonl": out.with_name(f"{out.name}_{kind}.jsonl") for kind in ("upi", "train", "rl")}
     outputs["its popularity file"] = popularity_path(outputs["OUT_upi.jsonl"])  # an older build's is removed
     refuse_same_files(outputs, {"the table": options.file})

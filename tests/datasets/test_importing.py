@@ -294,6 +294,20 @@ def test_what_the_command_says(tmp_path):
     assert "9  rows read" in report and "1  test persons" in report and f"{tmp_path}/x_upi.jsonl" in report
 
 
+@pytest.mark.parametrize("name", ["my_amazon_2024", "movielens", "mind~2", "world_films"])
+def test_a_table_of_ones_own_is_never_taken_for_a_published_data_set(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"{name}.csv").write_text(RATED)
+    columns = {"file": tmp_path / f"{name}.csv", "user": "user", "item": "film", "rating": "stars"}
+    for out in (None, tmp_path / name):
+        with pytest.raises(ValueError, match=rf"--out .*{name}: .*taken for the published data set .*another --out"):
+            import_own(ImportOptions(**columns, out=out))
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}.csv"]
+    import_own(ImportOptions(**columns, out=tmp_path / "mine"))
+    (benchmark,) = load_benchmarks([str(tmp_path / "mine_upi.jsonl")])
+    assert benchmark.task == "selection" and benchmark.records[0].target.query is None
+
+
 def test_a_table_is_never_written_over(tmp_path):
     rows, table = [{"user": "a", "film": "x"}], tmp_path / "out_rl.jsonl"
     write_jsonl(table, rows)
