@@ -298,6 +298,19 @@ def refuse_published_name(out: Path) -> None:
         )
 
 
+def serves(options: ImportOptions, out: Path) -> str:
+    """What the files of an import are good for."""
+    if options.rating is None and options.label is None:
+        return (
+            "Likes alone serve evaluation and RL, and give no SFT rows: import ratings or passed-over items, too "
+            "(--rating or --label)"
+        )
+    return (
+        "SFT rows: training persons with at least 9 liked items, 4 of them with an alternative in the second third "
+        f"and 4 in the last, can give some; count them: python sft/synthesize.py --data {out}_train.jsonl --check"
+    )
+
+
 def import_own(options: ImportOptions) -> str:
     """CSV, JSONL or Parquet → OUT_upi.jsonl (test persons, as eval/ reads them), OUT_train.jsonl (records for
     synthesis) and OUT_rl.jsonl (RL rows). Every row that is left out is counted."""
@@ -309,7 +322,8 @@ def import_own(options: ImportOptions) -> str:
     refuse_same_files(outputs, {"the table": options.file})
     counts = import_table(Import(**fields), out)
     lines = [f"{count:>12,}  {event}" for event, count in counts.items() if count]
-    return "\n".join([*lines, f"{out}_upi.jsonl, {out}_train.jsonl and {out}_rl.jsonl are written"])
+    written = f"{out}_upi.jsonl, {out}_train.jsonl and {out}_rl.jsonl are written"
+    return "\n".join([*lines, written, serves(options, out)])
 
 
 COMMANDS: dict[str, tuple[Callable[[Any], str], type]] = {

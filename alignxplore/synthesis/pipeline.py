@@ -6,11 +6,13 @@ Users run side by side with no barrier between steps; every request is journalle
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from alignxplore import datasets
 from alignxplore.command import Checkable, option
@@ -26,21 +28,20 @@ from alignxplore.records import (
     content_hash,
     hash_seed,
     read_jsonl,
-    write_json,
-    write_jsonl,
 )
 from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.models import Model, ModelSpec, choose, open_model, served_here, whereabouts
 from alignxplore.serving.server import beside
 from alignxplore.sft.tokenised_set import source_hash
 from alignxplore.summarize import Sampling, check_window
-from alignxplore.synthesis.funnel import UNANSWERED, Funnel, LiveFunnel, plot
-from alignxplore.synthesis.rounds import DONE, Thresholds, Unanswered, Workshop, synthesise_user
+from alignxplore.synthesis.eligibility import Eligibility
+from alignxplore.synthesis.funnel import UNANSWERED, LiveFunnel
+from alignxplore.synthesis.outputs import write_outputs
+from alignxplore.synthesis.rounds import Thresholds, Unanswered, Workshop, synthesise_user
 from alignxplore.synthesis.streams import BEHAVIOURS, all_behaviours, read_behaviours, read_scores
 from alignxplore.work import run_units
 
 ANOTHER_URL = re.compile(r"\s+(?=(?:[\w.-]+=)?https?://)")  # a folder behind "#" may have blanks
-EXAMPLES = 5  # failures of each kind that are kept for reading
 SAMPLES = 4  # users with whose newest pairs the models are tried out
 
 
@@ -138,35 +139,6 @@ def every_choice(record: UserRecord) -> tuple[int, dict[int, float]]:
     return offset, {place: 1.0 for place, item in enumerate(items[offset:]) if item.rejected is not None}
 
 
-def with_texts(row: dict, calls: Journal) -> dict:
-    """A user's row with what the teacher wrote, as it was written, beside each of its drafts and merges."""
-    for note in row["rounds"]:
-        for entry in (*note.get("drafts", ()), *([note["merge"]] if "merge" in note else ())):
-            entry["text"] = calls[entry["call"]]["text"] if entry["call"] in calls else None
-    return row
-
-
-def write_outputs(folder: Path, rows: Iterable[dict], calls: Journal) -> dict:
-    """sft.jsonl, failures.jsonl, funnel.json and funnel.png from the finished users, in one pass; returns the
-    funnel."""
-    funnel = Funnel()
-    failures: dict[str, list[dict]] = {}
-
-    def sft_rows() -> Iterator[dict]:
-        for row in rows:
-            funnel.add(row)
-            if row["outcome"] != DONE and len(examples := failures.setdefault(row["outcome"], [])) < EXAMPLES:
-                examples.append(with_texts(row, calls))
-            yield from row["rows"]
-
-    write_jsonl(folder / "sft.jsonl", sft_rows())
-    write_jsonl(folder / "failures.jsonl", (row for outcome in sorted(failures) for row in failures[outcome]))
-    counts = funnel.counts()
-    write_json(folder / "funnel.json", counts)
-    plot(counts, folder / "funnel.png")
-    return counts
-
-
 @dataclass
 class Plan:
     """What the options of a run come to, before any model is loaded."""
@@ -178,13 +150,16 @@ class Plan:
     thresholds: Thresholds
     sampling: Sampling
     ids: list[str]  # of the users' records, in their order
-    candidates: int  # users with enough possible targets for both rounds
+    eligibility: Eligibility
     samples: list[Interaction]  # on which teacher and judge are tried out
 
     @classmethod
     def make(cls, args: SynthesisOptions) -> "Plan":
-        """Resolve and look at all of it; RecordError for a user without scores."""
-        prompts, candidates = PromptSet(args.prompt_set), 0
+        """Resolve and look at all of it; RecordError for a user without scores, or where nobody can give rows."""
+        prompts, eligibility = (
+            PromptSet(args.prompt_set),
+            Eligibility(args.signal, args.min_targets, bool(args.scores)),
+        )
         ids, samples = list[str](), list[Interaction]()
         signals = read_signals(args.scores, args.signal) if args.scores else None
         for record in read_behaviours(args.data, args.default_query):
@@ -197,10 +172,12 @@ class Plan:
                     "--default_query",
                     record.source,
                 )
-            _, signal = every_choice(record) if signals is None else signals[record.id]
-            candidates += len(signal) >= 2 * args.min_targets
+            offset, signal = every_choice(record) if signals is None else signals[record.id]
+            eligibility.add(all_behaviours(record)[offset:], signal)
         if not samples:
             raise RecordError("no user in it has a choice with an alternative, by which a judge could tell", args.data)
+        if eligibility.refusal:
+            raise RecordError(eligibility.refusal, args.data)
         return cls(
             prompts,
             signals,
@@ -209,7 +186,7 @@ class Plan:
             Thresholds(args.signal, args.min_targets, args.max_targets, args.min_verified, args.merged_accuracy),
             Sampling(temperature=args.temperature, max_tokens=args.max_tokens, seed=args.seed),
             ids,
-            candidates,
+            eligibility,
             samples,
         )
 
@@ -338,6 +315,7 @@ async def take_through(shops: Sequence[Workshop], plan: Plan, record: UserRecord
 async def synthesise(args: SynthesisOptions) -> dict:
     """The whole run; returns the funnel."""
     folder, plan = Path(args.out), Plan.make(args)
+    tqdm.write(str(plan.eligibility))
     async with AsyncExitStack() as stack:
         teachers, models = await open_models(stack, plan, args)
         with Journal(folder / "calls.jsonl") as calls, Journal(folder / "users.jsonl") as users:
@@ -392,9 +370,8 @@ def check(options: SynthesisOptions) -> str:
         for role, (specs, keys, arguments) in serving.items()
         for spec in specs
     )
-    threshold, least = f" above {options.signal:g}" if options.scores else "", 2 * options.min_targets
     return (
-        f"{len(plan.ids):,} users, {plan.candidates:,} of them with {least} or more choices{threshold}\n"
+        f"{plan.eligibility}\n"
         f"{models}\n{options.out}: {finished_users(options):,} of these users are finished\n"
         "check: nothing was started, nothing written"
     )

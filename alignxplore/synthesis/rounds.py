@@ -23,6 +23,7 @@ from alignxplore.serving.failures import RequestError, TransportError, is_about_
 from alignxplore.serving.models import Model
 from alignxplore.serving.replies import said
 from alignxplore.summarize import Sampling, count_tokens
+from alignxplore.synthesis.eligibility import LEAST_CHOICES, possible_targets
 from alignxplore.synthesis.leakage import named
 
 T = TypeVar("T")
@@ -187,7 +188,7 @@ def pick_targets(
     places: Sequence[int], signal: dict[int, float], items: Sequence[Interaction], user: str, t: Thresholds
 ) -> list[int]:
     """Places of at most `max_targets` foreseeable choices, drawn by content hash; Stopped where there are too few."""
-    candidates = [i for i in places if signal.get(i, 0.0) > t.signal and items[i].rejected is not None]
+    candidates = possible_targets(places, signal, items, t.signal)
     if len(candidates) < t.min_targets:
         raise Stopped("too_few_targets")
     return sorted(sorted(candidates, key=lambda i: content_hash(["target", user, i]))[: t.max_targets])
@@ -366,8 +367,8 @@ async def synthesise_user(shop: Workshop, user: str, items: Sequence[Interaction
     """
     trail, past_summary = Trail(), ""
     try:
-        if len(items) < 9:
-            raise Stopped("history_too_short")  # three thirds of at least three
+        if len(items) < LEAST_CHOICES:
+            raise Stopped("history_too_short")
         first_third, second_third, last_third = split_stages(range(len(items)), 3)
         for number, (third, next_third) in enumerate(((first_third, second_third), (second_third, last_third)), 1):
             places = pick_targets(next_third, signal, items, user, shop.thresholds)

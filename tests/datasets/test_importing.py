@@ -16,6 +16,8 @@ from alignxplore.errors import UserError
 from alignxplore.evaluation.benchmarks import load_benchmarks
 from alignxplore.records import RecordError, read_jsonl, write_jsonl
 from alignxplore.rl.rows import read_rows
+from alignxplore.synthesis.eligibility import LEAST_CHOICES
+from alignxplore.synthesis.rounds import Thresholds
 
 
 def imported(tmp_path, table, columns, name="mine.csv", **options):
@@ -292,6 +294,22 @@ def test_what_the_command_says(tmp_path):
     path.write_text(RATED)
     report = import_own(ImportOptions(file=path, user="user", item="film", rating="stars", out=tmp_path / "x"))
     assert "9  rows read" in report and "1  test persons" in report and f"{tmp_path}/x_upi.jsonl" in report
+
+
+def test_it_says_what_the_table_serves_and_what_sft_rows_need(tmp_path):
+    (tmp_path / "mine.csv").write_text(RATED)
+    columns = {"file": tmp_path / "mine.csv", "user": "user", "item": "film", "out": tmp_path / "x"}
+    report = import_own(ImportOptions(**columns, rating="stars"))
+    least, targets = LEAST_CHOICES, Thresholds().min_targets
+    assert (
+        f"SFT rows: training persons with at least {least} liked items, {targets} of them with an alternative"
+        in report
+    )
+    assert f"sft/synthesize.py --data {tmp_path}/x_train.jsonl --check" in report
+    write_jsonl(tmp_path / "likes.jsonl", likes())
+    columns |= {"file": tmp_path / "likes.jsonl", "item": "item"}
+    report = import_own(ImportOptions(**columns))
+    assert "Likes alone serve evaluation and RL, and give no SFT rows" in report and "--rating or --label" in report
 
 
 @pytest.mark.parametrize("name", ["my_amazon_2024", "movielens", "mind~2", "world_films"])

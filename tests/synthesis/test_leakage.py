@@ -7,7 +7,8 @@ import pytest
 
 from alignxplore.records import Interaction
 from alignxplore.synthesis.leakage import named
-from alignxplore.synthesis.pipeline import EXAMPLES, synthesise
+from alignxplore.synthesis.outputs import EXAMPLES
+from alignxplore.synthesis.pipeline import synthesise
 from alignxplore.synthesis.rounds import DONE
 from tests.synthesis.teachers import GOOD, MERGED, MERGING, Models, leaking
 

@@ -11,7 +11,8 @@ from alignxplore.command import run
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, RecordError, UserRecord, write_jsonl
 from alignxplore.synthesis.funnel import STEPS, Funnel, LiveFunnel, users_left
-from alignxplore.synthesis.pipeline import EXAMPLES, SynthesisOptions, synthesise, synthesize, write_outputs
+from alignxplore.synthesis.outputs import EXAMPLES, write_outputs
+from alignxplore.synthesis.pipeline import SynthesisOptions, synthesise, synthesize
 from alignxplore.synthesis.rounds import DONE, Thresholds, pick_targets
 from alignxplore.synthesis.streams import read_behaviours
 from tests.synthesis.teachers import GOOD, ITEMS, MERGED, MERGING, Models, good, is_judge
@@ -210,7 +211,7 @@ def test_check_looks_at_users_and_scores_asks_nobody_and_writes_nothing(tmp_path
     run(synthesize, SynthesisOptions, None, [*words, "--teacher", "t=http://127.0.0.1:1/v1"])
     output = capsys.readouterr().out
     assert (
-        "1 users, 1 of them with 8 or more choices above 0.9" in output
+        "1 users, 1 of them can give SFT rows" in output
         and "teacher and judge t: endpoint http://127.0.0.1:1/v1" in output
     )
     assert "out: 0 of these users are finished" in output and set(tmp_path.iterdir()) == before

@@ -187,7 +187,7 @@ async def test_without_a_signal_model_every_choice_can_be_a_target(
         assert await synthesise(args) == counts
     assert counts["outcomes"] == {DONE: 1} and counts["dropped_behaviours"] == dropped
     assert (tmp_path / "other/sft.jsonl").read_text() == rows
-    assert "with 8 or more choices\n" in await synthesize(replace(args, check=True))
+    assert "1 users, 1 of them can give SFT rows\n" in await synthesize(replace(args, check=True))
 
 
 async def test_a_file_that_holds_no_scores_is_named_with_line_and_field(arguments):
