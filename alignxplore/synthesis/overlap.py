@@ -30,8 +30,7 @@ class OverlapOptions:
 
     train: list[str] = option(
         "[NAME=]JSONL files or Hub data sets of users, RL rows or prompt/completion rows; NAME: the data set that "
-        "their user ids are of, by default the one that the file is named after. books_rl.jsonl is of that of "
-        "books_upi.jsonl"
+        "their user ids are of, by default the one that the file is named after, _rl and _train aside"
     )
     benchmarks: list[str] = option("benchmarks: files, folders of NAME_upi.jsonl files, or Hub data sets")
     out: str | None = option("folder for copies of the files without the shared rows", None, "--output")
