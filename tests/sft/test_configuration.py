@@ -54,6 +54,7 @@ IMPOSSIBLE = {
     "per_device_eval_batch_size": (0, -1),
     "max_length": (0, -1, None),
     "packed_tokens": (0, -1),
+    "processes": (0, -1),
     "pad_to_multiple_of": (0, -1),
     "eval_new_tokens": (0, -1),
     "eval_samples": (-1,),
