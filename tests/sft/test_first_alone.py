@@ -13,11 +13,11 @@ from datetime import timedelta
 from torch import distributed
 from alignxplore.sft.rows import first_alone
 
-distributed.init_process_group("gloo", timeout=timedelta(seconds=2))
+distributed.init_process_group("gloo", timeout=timedelta(seconds=8))
 rank, folder, fails = distributed.get_rank(), sys.argv[1], len(sys.argv) > 2
 with first_alone("prepare rows"):
     if rank == 0:
-        time.sleep(5)
+        time.sleep(12)
         if fails:
             raise SystemExit("rows.jsonl:7: no row")
         open(f"{folder}/rows", "w").close()
