@@ -174,7 +174,7 @@ class Plan:
                 )
             offset, signal = every_choice(record) if signals is None else signals[record.id]
             eligibility.add(all_behaviours(record)[offset:], signal)
-        if not samples:
+        if ids and not samples:
             raise RecordError("no user in it has a choice with an alternative, by which a judge could tell", args.data)
         if eligibility.refusal:
             raise RecordError(eligibility.refusal, args.data)

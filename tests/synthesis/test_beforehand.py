@@ -108,4 +108,4 @@ def test_without_scores_the_choices_of_all_users_are_not_held_in_memory(argument
     plan = Plan.make(args)
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(plan.ids) == plan.candidates == users and size / users < 300
+    assert len(plan.ids) == plan.eligibility.able == users and size / users < 300
