@@ -72,12 +72,12 @@ class RunFolder:
             )
 
     def refuse_others(self, deciding: Mapping[str, str]) -> None:
-        """Raise `OtherRun` if what is in the folder was made with other settings, so that runs never mix.
+        """Raise `OtherRun` if the folder was made with other settings, so that runs never mix.
 
         Args:
             deciding: NAME → value of what decides what is made.
         """
-        if (self.out / "settings").exists() and any(self._steps.glob("*.json")):
+        if (self.out / "settings").exists():
             refuse_other(self.out, settings_of(self.out), _pairs(_lines(deciding)), out="--out (OUT for a study)")
 
     def note_settings(self, deciding: Mapping[str, str]) -> None:

@@ -246,12 +246,6 @@ def test_other_settings_are_refused_and_shown(carried):
         carried(*LITTLE, deciding={"SEED": "2", "USERS": "7"})
 
 
-def test_a_folder_in_which_nothing_was_finished_takes_other_settings(carried):
-    with pytest.raises(StepError):
-        carried(Step("one", 1, [command("false")]), deciding={"SEED": "1"})
-    carried(*LITTLE, deciding={"SEED": "2"})
-
-
 def test_check_names_the_steps_and_writes_nothing(carried, tmp_path):
     carried(LITTLE[0])
     before = sorted(tmp_path.rglob("*"))

@@ -27,7 +27,8 @@ FAULTS = ("streaming.judge_timeout=2", "streaming.val_targets=2")
 
 
 def metrics(out):
-    return {row["step"]: row for row in map(json.loads, (out / "metrics.jsonl").read_text().splitlines())}
+    text = (out / "metrics.jsonl").read_text()  # of a run at work: its last row may be there in part
+    return {row["step"]: row for row in map(json.loads, text[: text.rfind("\n") + 1].splitlines())}
 
 
 def checkpointed(out):
