@@ -217,11 +217,8 @@ class _Work:
 
     def _run(self) -> Iterator[bool]:
         """Yields True as long as there is something to wait for."""
-        urls: dict[str, str] = {}
-        for server in self.step.servers:
-            while (url := self.runner.server(server)) is None:
-                yield True
-            urls[server.name] = url
+        while len(urls := self._addresses()) < len(self.step.servers):
+            yield True
         for row in self.step.rows:
             families = [self._start(one.with_urls(urls)) for one in row]
             while any(family.poll() is None for family in families) and not any(f.poll() for f in families):
@@ -230,6 +227,11 @@ class _Work:
             self.runner.end(*families)
             if any(codes):
                 self._fail()
+
+    def _addresses(self) -> dict[str, str]:
+        """Name → URL of those of its servers that are up; all start at once, as each keeps one core busy."""
+        urls = {server.name: self.runner.server(server) for server in self.step.servers}
+        return {name: url for name, url in urls.items() if url is not None}
 
     def _start(self, command: Command) -> Family:
         try:

@@ -76,11 +76,11 @@ def environment_of(variables: dict[str, str]) -> Iterator[None]:
 
 
 def slots(config: DictConfig) -> int:
-    """Slots ("CPUs") that a run's processes hold in Ray: the runner, those that run the streams, the controller and
-    the storage of verl's queue of rows, and the trainers."""
+    """Slots ("CPUs") that a run's processes hold in Ray: those that run the streams, the controller and the storage of
+    verl's queue of rows, and the trainers."""
     gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
     storage = OmegaConf.select(config, "transfer_queue.backend.SimpleStorage.num_data_storage_units") or 1
-    return 1 + config.actor_rollout_ref.rollout.agent.num_workers + 1 + storage + _TRAINER * gpus + _SHORT
+    return config.actor_rollout_ref.rollout.agent.num_workers + 1 + storage + _TRAINER * gpus + _SHORT
 
 
 def check_room(config: DictConfig, nodes: Sequence[Mapping[str, Any]]) -> None:

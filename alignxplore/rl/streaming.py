@@ -6,7 +6,7 @@ under keys `<uid>_s<stage>_<rollout>_0`: verl groups an update by what stands be
 by the field `uid` (user and stage), so that each stage is a group of its own and all of them land in one
 update.
 
-The trainer's runner (alignxplore/rl/trainer.py) starts the actors before anything else, so that their imports overlap.
+The runner (alignxplore/rl/runner.py) starts the actors before anything else, so that their imports overlap.
 """
 
 import asyncio

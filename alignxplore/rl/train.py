@@ -144,27 +144,14 @@ def environment_of_processes(out: Path) -> dict[str, str]:
 
 def train(config: DictConfig, steps: int, out: Path, lock: RunLock) -> None:
     """Run verl until the last step and put the final model at OUT/model."""
-    import ray
     from verl.trainer.main_ppo import run_ppo
 
-    from alignxplore.rl.trainer import StreamingRunner
-
-    on_signal = stop_in_order(out, out / "log" / "progress.txt")
-
-    class Starter:  # see main_ppo.run_ppo: it calls task_runner_class.remote() in this thread
-        """What run_ppo starts, once Ray is up."""
-
-        @staticmethod
-        def remote() -> ray.actor.ActorHandle:
-            # Ray has put its own handler in place, which ends the process before anything is cleaned up.
-            for number in (signal.SIGTERM, signal.SIGALRM):
-                signal.signal(number, on_signal)
-            return ray.remote(num_cpus=1)(StreamingRunner).remote()
+    from alignxplore.rl.runner import Runner
 
     for name, value in environment_of_processes(out).items():
         OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{name}", value, force_add=True)
     with ray_of_its_own(config, out / "log" / "ray", keep=[lock.fileno()]):
-        run_ppo(config, Starter)
+        run_ppo(config, Runner(stop_in_order(out, out / "log" / "progress.txt")))
     last_step = newest_step(out / "checkpoints")
     if last_step < steps:
         raise RunStopped(f"the last checkpoint is of step {last_step}, {steps} were planned")

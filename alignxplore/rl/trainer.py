@@ -14,27 +14,21 @@ import contextlib
 import functools
 import logging
 import math
-import os
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from pprint import pprint
 from typing import NoReturn
 
 import ray
-import torch
 import transfer_queue as tq
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tensordict import TensorDict
 from tqdm import tqdm
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
-from verl.utils.logging_utils import configure_verl_logging
 from verl.workers.rollout.llm_server import LLMServerClient
-from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 from alignxplore.errors import naming
 from alignxplore.rl import metrics as report
@@ -48,18 +42,14 @@ from alignxplore.rl.agreement import (
     token_differences,
 )
 from alignxplore.rl.checkpoints import Checkpoints
-from alignxplore.rl.cluster import check_room
-from alignxplore.rl.light_server import light_replica
 from alignxplore.rl.settings import STOP, RunStopped, Streaming
 from alignxplore.rl.sockets import WeightSender
 from alignxplore.rl.step_records import ChainRecord
-from alignxplore.rl.streaming import StreamingManager, start_actors
 from alignxplore.rl.updates import share_out, slowest_rank, update_order
 from alignxplore.rl.validation import Validation, is_validated
 
 log = logging.getLogger(__name__)
 
-DRIVER_THREADS = 8
 LOOK_SECONDS = 10.0  # between two looks at the processes that run the streams
 ASKED = "asked to stop"
 # Asynchronous steps in a row that may have no token of the newest weights to compare. With few users a step that is
@@ -358,43 +348,3 @@ class AsyncStreamingTrainer(StreamingSteps, PPOTrainerColocateAsync):
 
 
 TRAINERS = {"sync": StreamingTrainer, "colocate_async": AsyncStreamingTrainer}
-
-
-class StreamingRunner:
-    """The Ray actor that drives a run: verl's TaskRunner with our trainer."""
-
-    def run(self, config: DictConfig) -> None:
-        """Train to the last planned step; raises where that was not reached."""
-        configure_verl_logging()
-        if config.trainer.device == "cpu":
-            RolloutReplicaRegistry.register("vllm", light_replica)
-        else:
-            # Ray gives a process with one CPU one thread, and a step's tensors of rows x tokens are added up here.
-            torch.set_num_threads(min(DRIVER_THREADS, os.cpu_count() or 1))
-        if "wandb" in config.trainer.logger:
-            continue_in_wandb(Path(config.streaming.out))
-        check_room(config, ray.nodes())
-        actors = start_actors(config)
-        config.transfer_queue.enable = True
-        OmegaConf.resolve(config)
-        pprint(OmegaConf.to_container(config))
-        tq.init(config.transfer_queue)
-        trainer, code = None, 1
-        try:
-            trainer = TRAINERS[config.trainer.v1.trainer_mode](config)
-            trainer.init()
-            trainer.fit(StreamingManager.create(actors, config=config, llm_client=trainer.get_llm_client()))
-            code = 0
-        finally:
-            if logger := getattr(trainer, "logger", None):
-                logger.finish(exit_code=code)  # or a run that was stopped would look finished in wandb
-            tq.close()
-
-
-def continue_in_wandb(out: Path) -> None:
-    """A resumed run is the same run in wandb: its name there is kept in OUT/log/wandb_run."""
-    path = out / "log" / "wandb_run"
-    if not path.exists():
-        path.write_text(uuid.uuid4().hex[:12])
-    os.environ.setdefault("WANDB_RUN_ID", path.read_text())
-    os.environ.setdefault("WANDB_RESUME", "allow")

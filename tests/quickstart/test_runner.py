@@ -308,6 +308,19 @@ def test_a_variable_can_be_taken_away(carried, monkeypatch):
     assert "\nsaid \n" in carried(Step("one", 1, [say(None)]))
 
 
+def test_the_servers_of_a_step_start_at_once(carried, tmp_path):
+    """Each of these comes up only if the other one was started, too."""
+
+    def server(name: str, other: str) -> Server:
+        wait = f"for i in $(seq 50); do [ -e {tmp_path / other} ] && echo ready: m at http://{name}; sleep 0.1; done"
+        return Server(name, command("sh", "-c", f"touch {tmp_path / name}; {wait}; exit 1"))
+
+    one, two = server("one", "two"), server("two", "one")
+    assert "asked http://one http://two" in carried(
+        Step("ask", 1, [command("echo", "asked", one.url, two.url)], [one, two])
+    )
+
+
 def test_a_server_is_started_once_and_ends_with_the_last_step_that_needs_it(carried, tmp_path):
     pid = tmp_path / "pid"
     server = Server("judge", command("sh", "-c", f"echo $$ >>{pid}; echo ready: m at http://x; sleep 600"))

@@ -130,20 +130,20 @@ def test_a_ray_of_its_own_has_room_on_a_machine_with_few_cores(tmp_path, monkeyp
         config = OmegaConf.create(settings(gpus=gpus, workers=8, storage=8, device=device))
         with cluster.ray_of_its_own(config, tmp_path):
             slots = config.ray_kwargs.ray_init.num_cpus
-        assert slots >= 1 + 8 + 9 + 3 * gpus
+        assert slots >= 8 + 9 + 3 * gpus
         cluster.check_room(config, has((gpus, slots)))
 
 
 def test_a_ray_without_room_for_all_processes_is_refused():
-    """Those of a run of one GPU: runner, worker, nine of the queue, three of the trainer, two for a moment."""
+    """Those of a run of one GPU: worker, nine of the queue, three of the trainer, two for a moment."""
     one, four = (OmegaConf.create(settings(nodes, gpus, storage=8)) for nodes, gpus in ((1, 1), (4, 8)))
-    cluster.check_room(one, has((1, 16)))
-    with pytest.raises(RunStopped, match=r"take 16 CPUs .* nodes of 15\. .*--num-cpus=16 on each"):
-        cluster.check_room(one, has((1, 15)))
-    cluster.check_room(four, has((8, 37), *[(8, 24)] * 3))
-    cluster.check_room(four, has((16, 61), (16, 48)))  # two share a machine
-    for cpus in ((36, 24, 24, 24), (90, 23, 24, 24)):
-        with pytest.raises(RunStopped, match=r"take 109 CPUs .*--num-cpus=37 on each"):
+    cluster.check_room(one, has((1, 15)))
+    with pytest.raises(RunStopped, match=r"take 15 CPUs .* nodes of 14\. .*--num-cpus=15 on each"):
+        cluster.check_room(one, has((1, 14)))
+    cluster.check_room(four, has((8, 36), *[(8, 24)] * 3))
+    cluster.check_room(four, has((16, 60), (16, 48)))  # two share a machine
+    for cpus in ((35, 24, 24, 24), (90, 23, 24, 24)):
+        with pytest.raises(RunStopped, match=r"take 108 CPUs .*--num-cpus=36 on each"):
             cluster.check_room(four, has(*((8, count) for count in cpus)))
     lost = [*has(*[(8, 99)] * 4)[:3], {"Alive": False, "Resources": {}}]
     with pytest.raises(RunStopped, match="NNODES=4 nodes of GPUS=8 .* nodes of 8, 8, 8 GPUs"):

@@ -2,7 +2,6 @@
 it."""
 
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -148,44 +147,6 @@ def test_a_policy_that_does_not_know_the_form_is_not_trained(trainer, validated)
     trainer.validation.resume([], 0)
     validated(0, lambda users, step: validate(500)(users, step) + [record()])
     validated(5, validate(500))  # it was not the first: in between some were good
-
-
-def test_a_run_that_was_stopped_does_not_look_finished(trainer, monkeypatch, tmp_path):  # noqa: F811
-    codes, threads, rooms, run = [], [], [], tmp_path / "run"
-    (run / "log").mkdir(parents=True)
-    for name in ("WANDB_RUN_ID", "WANDB_RESUME"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    runner = SimpleNamespace(init=lambda: None, get_llm_client=lambda: None)
-    runner.logger = SimpleNamespace(finish=lambda exit_code: codes.append(exit_code))
-    for name, stand_in in (
-        ("configure_verl_logging", lambda: None),
-        ("ray", SimpleNamespace(nodes=lambda: ["a node"])),
-        ("check_room", lambda config, nodes: rooms.extend(nodes)),
-        ("start_actors", lambda config: []),
-        ("TRAINERS", {"sync": lambda config: runner}),
-        ("StreamingManager", SimpleNamespace(create=lambda *_, **__: None)),
-        ("tq", SimpleNamespace(init=lambda _: None, close=lambda: None)),
-    ):
-        monkeypatch.setattr(module, name, stand_in)
-    monkeypatch.setattr(module.torch, "set_num_threads", threads.append)
-    config = trainer.config.copy()
-    config.transfer_queue, config.streaming.out = {}, str(run)
-    config.trainer.device, config.trainer.logger = "cuda", ["console", "wandb"]
-    config.trainer.v1 = {"trainer_mode": "sync"}
-
-    def stops(_):
-        raise RunStopped("a reason")
-
-    runner.fit = stops
-    with pytest.raises(RunStopped, match="a reason"):
-        module.StreamingRunner().run(config)
-    first = os.environ.pop("WANDB_RUN_ID")
-    runner.fit, config.trainer.device = lambda _: None, "cpu"
-    module.StreamingRunner().run(config)
-    assert codes == [1, 0] and os.environ["WANDB_RUN_ID"] == first and os.environ["WANDB_RESUME"] == "allow"
-    assert rooms == ["a node"] * 2, "Ray is asked for room before anything waits for it"
-    assert len(threads) == 1, "on a CPU the order of a sum stays what it was"
 
 
 async def test_members_of_a_group_go_to_one_server_and_the_next_step_may_choose_another():
