@@ -1,14 +1,16 @@
 """Stage to stage without a variable set: each stage finds what the one before it leaves, in the scripts and in the
 texts."""
 
+import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests import ROOT
-from tests.rl.test_presets import compose  # noqa: F401
+from tests.rl.test_presets import compose, launch  # noqa: F401
 
 MODELS = {ROOT / "outputs/sft", ROOT / "outputs/rl/model"}
 
@@ -65,3 +67,23 @@ def test_a_source_that_is_neither_file_nor_data_set_is_named(tmp_path):
         RecordError, match="no-such-owner/rows: neither a file here nor a readable data set on the hub"
     ):
         list(read_source("no-such-owner/rows"))
+
+
+def test_the_cluster_lesson_s_check_fits_a_model_of_the_quick_start(tmp_path):
+    """Its command line word for word, with such a model where the lesson has one: 4,096 tokens are all that it
+    reads."""
+    from alignxplore.model_folders import save
+    from alignxplore.prompts import PromptSet
+    from alignxplore.world.tiny import make_model, make_tokenizer
+
+    tokenizer = make_tokenizer(1, 800, PromptSet("default"))
+    save(make_model(tokenizer, 1, 32, 1), tokenizer, tmp_path / "sft")
+    (line,) = re.findall(r"^(CHECK=1 .*) bash \S*run_streaming_8p\.sh$", read("docs/lessons/5-a-cluster.md"), re.M)
+    variables = dict(word.split("=", 1) for word in shlex.split(line)) | {"MODEL": str(tmp_path / "sft")}
+    process = launch(**variables)
+    assert process.returncode == 0, process.stderr
+    assert {"rows_per_update", "memory_gb"} <= set(json.loads(process.stdout.splitlines()[-1]))
+
+
+def read(page):
+    return (ROOT / page).read_text(encoding="utf-8")

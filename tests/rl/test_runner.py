@@ -59,11 +59,11 @@ def test_verl_is_given_a_runner_in_this_process(monkeypatch):
     context = SimpleNamespace(runtime_env=ray.runtime_env.RuntimeEnv(env_vars={"NCCL_DEBUG": "WARN"}))
     monkeypatch.setattr(module.ray, "get_runtime_context", lambda: context)
     monkeypatch.setattr(module.ray, "put", lambda value: ("of Ray", value))
-    seen = []
-    monkeypatch.setattr(module, "drive", lambda config: seen.append((config, os.environ["NCCL_DEBUG"])))
+    calls = []
+    monkeypatch.setattr(module, "drive", lambda config: calls.append((config, os.environ["NCCL_DEBUG"])))
 
     def on_signal(number, frame):
-        seen.append(number)
+        calls.append(number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
     try:
@@ -74,4 +74,4 @@ def test_verl_is_given_a_runner_in_this_process(monkeypatch):
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert seen == [("the settings", "WARN"), *before]
+    assert calls == [("the settings", "WARN"), *before]

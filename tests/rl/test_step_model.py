@@ -1,5 +1,7 @@
 """The arithmetic of a step: what can be worked out by hand comes out, and each assumption moves what it should."""
 
+import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -101,3 +103,17 @@ def test_the_command_prints_its_assumptions_and_refuses_what_cannot_be_meant():
     assert "one of A100, H100, H200" in run("--card", "H1").stderr
     assert "longest row" in run("--tokens_per_gpu", "100").stderr
     assert "metrics.jsonl" in run("--measured", "README.md").stderr
+
+
+@pytest.mark.parametrize("preset", ["paper", "node", "gpu"])
+def test_a_preset_s_seconds_are_those_of_the_options_that_its_page_names(preset):
+    page = " ".join((ROOT / "verl/README.md").read_text(encoding="utf-8").split())
+    (seconds,) = re.findall(rf"\| `{preset}` \|[^|]*\|[^|]*\|[^|]*\|[^|]*\| (\d+) s \|", page)
+    options = {
+        "paper": "",
+        "node": re.findall(r"\(`node`: `([^`]*)`\)", page)[0],
+        "gpu": re.findall(r"`gpu` has shorter ones: `([^`]*)`", page)[0],
+    }[preset]
+    command = [sys.executable, ROOT / "benchmarks/step_model.py", *options.split()]
+    output = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert round(json.loads(output.stdout.splitlines()[-1])["ours"]) == int(seconds), output.stderr
