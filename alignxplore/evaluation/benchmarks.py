@@ -11,7 +11,8 @@ import functools
 import heapq
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class BenchmarkFile:
     Attributes:
         limit: users kept, those with the smallest record ids: a fixed sample; None: all.
         shard: the persons that are kept, of the sample where there is one.
+        is_left_out: whether a record that would be kept is left out all the same.
     """
 
     name: str
@@ -73,9 +75,11 @@ class BenchmarkFile:
     path: Path
     limit: int | None = None
     shard: Shard = WHOLE
+    is_left_out: Callable[[UserRecord], bool] = lambda record: False
 
     def __iter__(self) -> Iterator[UserRecord]:
-        return iter(self._sample) if self.limit else self._read(allow_duplicates=True)
+        records = iter(self._sample) if self.limit else self._read(allow_duplicates=True)
+        return (record for record in records if not self.is_left_out(record))
 
     def _read(self, allow_duplicates: bool) -> Iterator[UserRecord]:
         dataset = datasets.DATASETS.get(self.name.partition("~")[0])
@@ -109,12 +113,24 @@ class BenchmarkFile:
         return tuple(record for record in sample if self.shard.holds(self.name, record.user))
 
     @functools.cached_property
+    def _counts(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for record in self._sample if self.limit else self.checked():
+            is_left_out = self.is_left_out(record)
+            counts["left out"] += is_left_out
+            counts["users"] += not is_left_out
+            counts["leaks"] += not is_left_out and record.leaked
+        return counts
+
+    @property
     def sizes(self) -> tuple[int, int]:
         """(users, rows whose target also stands in the history; they are kept, counted and reported)."""
-        users = leaks = 0
-        for record in self._sample if self.limit else self.checked():
-            users, leaks = users + 1, leaks + record.leaked
-        return users, leaks
+        return self._counts["users"], self._counts["leaks"]
+
+    @property
+    def left_out(self) -> int:
+        """Records that are left out, and not among the users."""
+        return self._counts["left out"]
 
     def loaded(self) -> Benchmark:
         """With all records in memory."""

@@ -6,21 +6,21 @@ import difflib
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from alignxplore import datasets
-from alignxplore.benchmark_files import parse_history, parse_user_id, read_users
+from alignxplore.benchmark_files import parse_history, parse_user_id
 from alignxplore.environment import say_problems
 from alignxplore.errors import UserError, once
 from alignxplore.evaluation.arguments import GenerationArguments, serving_arguments
+from alignxplore.evaluation.beginnings import begin_all
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
-from alignxplore.evaluation.forgetting import Deletions, cut, read_deletions
+from alignxplore.evaluation.forgetting import forget, read_deletions, report_deletions
 from alignxplore.evaluation.generation import Policy, policies_of
 from alignxplore.evaluation.shards import Shard
-from alignxplore.evaluation.statements import same, statements_of
-from alignxplore.evaluation.updates import Stream, Updates, Writer, begin
+from alignxplore.evaluation.updates import Stream, Updates, Writer
 from alignxplore.evaluation.wording import prompts_of
 from alignxplore.journal import RunLock
 from alignxplore.prompts import PromptSet
@@ -89,32 +89,6 @@ def new_interactions(path: Path, benchmark: str, shard: Shard) -> Iterator[tuple
     for line, row in read_jsonl(path):
         if shard.holds(benchmark, user := parse_user_id(row, path, line)):
             yield user, parse_history(row, path, line, dataset.default_query if dataset else None)
-
-
-def begin_all(updates: Updates, is_wanted: Callable[[str], bool]) -> None:
-    """Begin the streams that the run itself wrote of these persons, where that is not done yet.
-
-    Raises:
-        UserError: the file that the run was about is not where it was.
-    """
-    target, meta = updates.target, updates.target.meta()
-    if meta is None:
-        return
-    rows = {row["record"]: row for row in target.rows() if is_wanted(row["user"])}
-    if not rows:
-        return
-    path = target.meta_path.parent / meta.get("data", "")
-    if "data" not in meta or not path.is_file():
-        place = f"it was {path}" if "data" in meta else "an older version wrote it"
-        raise UserError(f"{target.meta_path} does not lead to the file of {target.benchmark} ({place}); put it there")
-    dataset = datasets.DATASETS.get(target.benchmark.partition("~")[0])
-    persons = {row["user"] for row in rows.values()}
-    query = dataset.default_query if dataset else None
-    for record in read_users(path, default_query=query, is_wanted=persons.__contains__):
-        if updates.stream(record.user) is None:
-            row = rows.get(record.id)
-            if row is not None:
-                begin(updates, record, meta, row, path.name)
 
 
 def take_in(updates: Updates, path: Path, shard: Shard) -> Counter[str]:
@@ -272,45 +246,6 @@ async def go_on(arguments: GenerationArguments, job: Job, files: dict[str, Path]
                     updates.write_current()
 
 
-def forget(arguments: GenerationArguments, deletions: Deletions) -> dict[SummarySet, dict[str, str]]:
-    """Take it out of every set of the run, whoever wrote it; for each, user → the summary that stood."""
-    old_summaries = {}
-    for target in sets(arguments.folder):
-        with Updates(target) as updates:
-            begin_all(updates, deletions.concerns)
-            users = [stream.user for stream in updates.streams() if deletions.concerns(stream.user)]
-            old_summaries[target] = cut(updates, users, deletions)
-            updates.write_current()
-    return old_summaries
-
-
-def report_deletions(old_summaries: dict[SummarySet, dict[str, str]]) -> None:
-    """Of the statements that stood, how many are gone: the check of what was to be forgotten."""
-    if not any(old_summaries.values()):
-        print("Nothing of it stands in these summaries.")
-    for target, before in ((target, before) for target, before in old_summaries.items() if before):
-        gone_count = kept_count = waiting_count = 0
-        with Updates(target) as updates:
-            for user, summary in before.items():
-                stream = updates.stream(user)
-                if stream is None:
-                    gone_count += len(statements_of(summary))
-                    continue
-                current = updates.standing(stream)
-                waiting_count += current is None or stream.versions[-1] not in updates.journal
-                new_statements = statements_of(current[1].stage.summary) if current and current[1].stage else []
-                repeats = [any(same(old.text, new.text) for new in new_statements) for old in statements_of(summary)]
-                kept_count, gone_count = kept_count + sum(repeats), gone_count + repeats.count(False)
-        line = (
-            f"{target.title}: forgotten of {len(before)} persons; of {gone_count + kept_count} statements of their "
-            f"summaries {gone_count} are gone, {kept_count} are there again"
-        )
-        if waiting_count:
-            line += f"; {waiting_count} wait for --model {target.policy}=..., which derives their summaries anew"
-        print(line)
-    print("Files of --data, reports and judgements still hold what they held.")
-
-
 def word_diff(before: str, after: str) -> str:
     """What changed from one text to another, word by word: [-gone-] and {+new+}."""
     old_words, new_words = re.findall(r"\s+|\S+", before), re.findall(r"\s+|\S+", after)
@@ -386,11 +321,11 @@ def continue_summaries(arguments: GenerationArguments) -> str | None:
     with RunLock(folder):
         files = new_files(arguments)
         jobs = jobs_of(arguments, files)
-        old_summaries = forget(arguments, deletions) if deletions else {}
+        cuts = forget(folder, sets(folder), deletions) if deletions else {}
         for job in jobs:
             asyncio.run(go_on(arguments, job, files))
         if deletions:
-            report_deletions(old_summaries)
+            report_deletions(cuts)
         if arguments.diff:
             print(told_versions(sets(folder), arguments.diff))
     return None

@@ -12,9 +12,11 @@ from functools import partial
 
 from alignxplore.environment import recorded_versions, say_problems
 from alignxplore.evaluation.arguments import GenerationArguments, check_names, serving_arguments, serving_beside
+from alignxplore.evaluation.beginnings import with_file
 from alignxplore.evaluation.benchmarks import BenchmarkFile, SummarySet, find_benchmarks, run_id, slices_of
 from alignxplore.evaluation.costs import SHORTER, Spent
 from alignxplore.evaluation.fits import Fit
+from alignxplore.evaluation.forgotten import Forgotten
 from alignxplore.evaluation.preview import sizes
 from alignxplore.evaluation.report.tables import Table, markdown
 from alignxplore.history import HistoryError
@@ -140,7 +142,9 @@ async def write_set(
     target: SummarySet,
 ) -> None:
     """Write all summaries of one (policy, benchmark, setting, seed) that are not there yet."""
-    cost = Spent.of(target.meta(), recipe.run, arguments.gpus)
+    old_meta = target.meta()
+    cost = Spent.of(old_meta, recipe.run, arguments.gpus)
+    data = os.path.relpath(benchmark.path.resolve(), target.meta_path.parent.resolve())
     meta = asdict(recipe) | {
         "policy": model.name,
         "identity": model.identity,
@@ -149,7 +153,8 @@ async def write_set(
         "prompt_hash": prompts.hash("infer"),
         "summary_tokens": prompts.summary_tokens,
         "versions": recorded_versions(),
-        "data": os.path.relpath(benchmark.path.resolve(), target.meta_path.parent.resolve()),
+        "data": data,
+        "files": with_file(old_meta, data),
     }
     write_json(target.meta_path, meta | {"spent": asdict(cost)})
 
@@ -264,8 +269,16 @@ def policies_of(arguments: GenerationArguments) -> list[Policy]:
 
 
 def benchmarks_of(arguments: GenerationArguments) -> list[BenchmarkFile]:
-    """The benchmarks, with the persons of this shard."""
-    return find_benchmarks(arguments.data, arguments.benchmarks, arguments.limit, arguments.part)
+    """The benchmarks, with the persons of this shard of whom they show nothing that was forgotten here."""
+    files = find_benchmarks(arguments.data, arguments.benchmarks, arguments.limit, arguments.part)
+    forgotten = Forgotten(arguments.folder)
+    return [replace(file, is_left_out=forgotten.holds) for file in files]
+
+
+def left_out(benchmarks: list[BenchmarkFile]) -> list[str]:
+    """A line for each benchmark that still shows what was forgotten."""
+    reason = "the file still holds what was forgotten of them (--forget). Take it out there, or choose another --out"
+    return [f"{file.name}: {file.left_out} persons are left out: {reason}" for file in benchmarks if file.left_out]
 
 
 def targets_of(arguments: GenerationArguments, policy: Policy, benchmarks: list[BenchmarkFile]) -> list[SummarySet]:
@@ -284,6 +297,8 @@ async def generate(arguments: GenerationArguments) -> None:
     benchmarks = benchmarks_of(arguments)
     for line in sizes(benchmarks):
         log.info("%s", line)
+    for line in left_out(benchmarks):
+        log.warning("%s", line)
     await side_by_side([partial(write_sets, arguments, policy, benchmarks) for policy in policies], arguments.at_once)
 
 
@@ -354,7 +369,7 @@ def preview(arguments: GenerationArguments) -> str:
             body.append([policy.spec.name, benchmark.name, target.setting, *map(str, numbers)])
     head = ["policy", "benchmark", "setting", "seed", "users", "stages", "there", "to write"]
     table = Table("preview", f"To write: {missing_count} summaries in {answers} answers", head, body)
-    return "\n".join([*lines, *sizes(benchmarks), "", markdown(table)])
+    return "\n".join([*lines, *sizes(benchmarks), *left_out(benchmarks), "", markdown(table)])
 
 
 def write_summaries(arguments: GenerationArguments) -> str | None:
