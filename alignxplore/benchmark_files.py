@@ -19,7 +19,7 @@ from typing import Any
 
 from alignxplore.places import Places
 from alignxplore.records import NO_ALTERNATIVE, Interaction, Offer, RecordError, UserRecord, read_jsonl
-from alignxplore.texts import table_id
+from alignxplore.texts import table_id, words_of
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ def _texts(name: str, texts: Any, path: str | Path, line: int) -> dict[str, str]
         raise RecordError("expected at least one text, and no empty one", path, line, f"target.{name}")
     texts_by_words: dict[str, str] = {}
     for text in texts:
-        texts_by_words.setdefault(" ".join(text.split()), text)
+        texts_by_words.setdefault(words_of(text), text)
     return texts_by_words
 
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import psutil
 
 from alignxplore.errors import UserError, naming
-from alignxplore.texts import HalfId, loads, mistaken, no_object, not_json, not_utf_8
+from alignxplore.texts import HalfId, loads, mistaken, no_object, not_json, not_utf_8, words_of
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Interaction:
     @property
     def same(self) -> bool:
         """Whether both are one text, but for white space: nobody can tell what was chosen."""
-        return self.rejected is not None and self.chosen.split() == self.rejected.split()
+        return self.rejected is not None and words_of(self.chosen) == words_of(self.rejected)
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,10 @@ class UserRecord:
 
 
 def stands_in(target: Interaction, history: Iterable[Interaction]) -> bool:
-    """True when what was taken was chosen before, against whatever alternative and whatever was asked: it could be
-    copied, not predicted."""
-    return any(x.chosen in target.taken for x in history)
+    """True when what was taken was chosen before, in whatever white space, against whatever alternative and whatever
+    was asked: it could be copied, not predicted."""
+    taken = set(map(words_of, target.taken))
+    return any(words_of(x.chosen) in taken for x in history)
 
 
 def person_of(user: str) -> str:

@@ -202,6 +202,13 @@ _WITHIN = re.compile(rf"</?(?:{_INLINE}){_INSIDE}", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 
 
+def words_of(text: str) -> str:
+    """A text with each run of white space as one blank: texts that differ in nothing else are one to every reader. One
+    that is so already is given back itself."""
+    words = " ".join(text.split())
+    return text if words == text else words
+
+
 def plain(text: str) -> str:
     """A text without HTML: tags and comments taken out, entities written as characters. A text that holds none stays
     as it is, white space included. "<3", "a < b" and tags that are none of HTML's are no markup."""

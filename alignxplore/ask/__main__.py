@@ -27,6 +27,7 @@ from alignxplore.evaluation.benchmarks import load_benchmark
 from alignxplore.films.titles import REQUEST, complete, unknown
 from alignxplore.journal import OK
 from alignxplore.serving.models import ModelSpec, parse_all
+from alignxplore.texts import words_of
 
 MOST = len(ascii_uppercase)
 
@@ -66,7 +67,7 @@ class AskOptions(ModelOptions):
             raise ValueError(f"--items: give two to {MOST} items, each in quotes; found {len(self.items)}")
         if not all(item.strip() for item in self.items):
             raise ValueError("--items: one of them is empty; each is a text, in quotes")
-        if len({" ".join(item.split()) for item in self.items}) < len(self.items):
+        if len(set(map(words_of, self.items))) < len(self.items):
             raise ValueError("--items: two of them are the same; nobody can choose between them")
 
 

@@ -11,7 +11,7 @@ them.
 from collections.abc import Callable
 
 from alignxplore.datasets.building import Popularity
-from alignxplore.records import Offer, UserRecord, hash_seed
+from alignxplore.records import Offer, RecordError, UserRecord, hash_seed
 
 
 def popularity(record: UserRecord, counts: Popularity | None, seed: int = 0) -> float | None:
@@ -56,10 +56,19 @@ def candidate_scores(
     name: str, record: UserRecord, offer: Offer, counts: Popularity | None
 ) -> tuple[float, ...] | None:
     """The same cue for a choice among k items: a score of each candidate, higher is better; None where it says nothing
-    of them."""
+    of them.
+
+    Raises:
+        RecordError: the popularity file counts other candidates.
+    """
     items = offer.candidates
     if name == "popularity":
-        return None if counts is None or counts.offered is None else tuple(map(float, counts.offered))
+        if counts is None or counts.offered is None:
+            return None
+        if len(counts.offered) != len(items):
+            problem = f"{len(items)} items, and {len(counts.offered)} counts of them in the popularity file"
+            raise RecordError(f"{problem}; build the benchmark again", record.source, field="target")
+        return tuple(map(float, counts.offered))
     if name in ("longer", "shorter"):
         return tuple(len(item) * (1.0 if name == "longer" else -1.0) for item in items)
     if name == "random":

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from alignxplore.datasets.building import Job
 from alignxplore.records import HALF_CHARACTERS, as_json
+from alignxplore.texts import words_of
 
 _HELD = 1 << 25  # bytes of texts that are held in memory
 
@@ -27,7 +28,8 @@ class Catalogue:
 
     Attributes:
         index: key → number of the item.
-        twin: number of the item → number of the first item with the same text, for no reader can tell these apart.
+        twin: number of the item → number of the first item with the same text but for white space, for no reader can
+            tell these apart.
     """
 
     def __init__(self, folder: Path):
@@ -55,8 +57,9 @@ class Catalogue:
             return
         item = self.index[key] = len(self)
         data = text.encode("utf-8", "surrogatepass")
+        words = words_of(text).encode("utf-8", "surrogatepass")
         self.twin.append(
-            self._by_text.setdefault(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big"), item)
+            self._by_text.setdefault(int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "big"), item)
         )
         self._file.write(data)
         self._ends.append(self._ends[-1] + len(data))

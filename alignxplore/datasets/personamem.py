@@ -24,7 +24,7 @@ from alignxplore.datasets.building import Example, Job
 from alignxplore.datasets.rows import identifier, literal, read_rows, text_field
 from alignxplore.datasets.selection import Row, build_records, from_messages
 from alignxplore.records import Interaction, Offer, RecordError, hash_seed, read_json
-from alignxplore.texts import mistaken, not_utf_8
+from alignxplore.texts import mistaken, not_utf_8, words_of
 
 
 def sources(job: Job) -> list[Path]:
@@ -130,21 +130,23 @@ def _target(chosen: str, wrong_texts: list[str], question: str | int, query: str
     over."""
     if not job.whole:
         return Interaction(chosen, _one(wrong_texts, chosen, question, job), query)
-    words_chosen = " ".join(chosen.split())
     text_of_words: dict[str, str] = {}
-    for option in wrong_texts:
-        text_of_words.setdefault(" ".join(option.split()), option)
-    return Offer(
-        chosen, None, query, (), tuple(text for key, text in text_of_words.items() if key not in ("", words_chosen))
-    )
+    for option in _others(wrong_texts, chosen):
+        text_of_words.setdefault(words_of(option), option)
+    return Offer(chosen, None, query, (), tuple(text_of_words.values()))
 
 
 def _one(texts: list[str], chosen: str, question: str | int, job: Job) -> str:
-    """The wrong option to set against the right one. Options that repeat the right one are passed over."""
-    texts = [option for option in texts if option and option != chosen] or [""]  # an empty one is dropped with its row
+    """The wrong option to set against the right one."""
+    texts = _others(texts, chosen) or [""]  # an empty one is dropped with its row
     dice = random.Random(hash_seed(job.seed, "option", question))
     dice.shuffle(texts)
     return min(texts, key=lambda option: abs(len(option) - len(chosen))) if job.protocol == "matched" else texts[0]
+
+
+def _others(texts: list[str], chosen: str) -> list[str]:
+    """The options that say something, and not what the right one says."""
+    return [option for option in texts if words_of(option) not in ("", words_of(chosen))]
 
 
 def _persona(messages: list[dict]) -> str | None:

@@ -19,7 +19,8 @@ from typing import NamedTuple
 from alignxplore.datasets.building import Example, Job
 from alignxplore.datasets.engine import Engine
 from alignxplore.datasets.groups import UserGroups, user_hashes
-from alignxplore.records import Interaction, Offer, UserRecord, hash_seed, person_of
+from alignxplore.records import Interaction, Offer, UserRecord, hash_seed, person_of, stands_in
+from alignxplore.texts import words_of
 
 
 class Row(NamedTuple):
@@ -122,7 +123,7 @@ def _torn_target(target: Interaction) -> bool:
     """Whether an answer is empty, or there is nothing to tell the chosen one from."""
     if isinstance(target, Offer):
         return not target.passed_over or not all(text.strip() for text in target.candidates)
-    return not target.chosen.strip() or not (target.rejected or "").strip() or target.chosen == target.rejected
+    return not target.chosen.strip() or not (target.rejected or "").strip() or target.same
 
 
 def _rows(groups: UserGroups, counts: dict[str, int]) -> Iterator[Row]:
@@ -144,19 +145,15 @@ def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:
         return None
     history: dict[tuple, Interaction] = {}
     for pair in row.history:
-        if (
-            not pair.chosen.strip()
-            or pair.chosen == pair.rejected
-            or pair.rejected is not None
-            and not pair.rejected.strip()
-        ):
+        words = tuple(text and words_of(text) for text in _fields(pair))
+        if not pair.chosen.strip() or pair.same or pair.rejected is not None and not pair.rejected.strip():
             counts["dropped from a history: an answer is empty, or both are the same"] += 1
-        elif pair.chosen == target.chosen:
+        elif stands_in(target, [pair]):
             counts["dropped from a history: it holds the answer to be predicted"] += 1
-        elif _fields(pair) in history:
+        elif words in history:
             counts["dropped from a history: repeated"] += 1
         else:
-            history[_fields(pair)] = Interaction(pair.chosen, pair.rejected, pair.query or query)
+            history[words] = Interaction(pair.chosen, pair.rejected, pair.query or query)
     if len(history) + 1 < job.least:
         counts[f"dropped: fewer than {job.least} interactions"] += 1
         return None

@@ -6,12 +6,18 @@ from alignxplore.evaluation.answers import Answer
 from alignxplore.evaluation.measures import accuracy_at_1, all_of, ranked
 from alignxplore.evaluation.worth import Outcome, Worth
 from alignxplore.judging.ranking import Ranking
-from alignxplore.records import Offer
+from alignxplore.records import Offer, RecordError
 
 
 def of_scores(offer: Offer, scores: Sequence[float] | None, outcome: Outcome = "ok") -> Worth:
     """What scores of the candidates are worth; None: nothing is known of the items, which is worth chance, by rule
-    and not by observation."""
+    and not by observation.
+
+    Raises:
+        RecordError: not as many scores as candidates.
+    """
+    if scores is not None and len(scores) != len(offer.candidates):
+        raise RecordError(f"{len(scores)} scores of {len(offer.candidates)} items", field="target")
     ranking = ranked([0.0] * len(offer.candidates) if scores is None else scores, len(offer.taken))
     return Worth(
         value=accuracy_at_1(ranking),

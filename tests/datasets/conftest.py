@@ -28,7 +28,7 @@ def check_examples(examples: list[Example]) -> None:
             set(record.history)
         ) == len(record.history)
         for pair in (*record.history, record.target):
-            assert pair.chosen.strip() and pair.chosen != pair.rejected
+            assert pair.chosen.strip() and not pair.same
 
 
 def drop_field(path: Path, field: str) -> None:
