@@ -32,7 +32,7 @@ from alignxplore.datasets.selection import from_messages
 from alignxplore.datasets.sidecars import manifest_path, sha256, take_places
 from alignxplore.errors import UserError, naming
 from alignxplore.records import Interaction, RecordError, UserRecord, hash_seed, write_json, write_jsonl
-from alignxplore.texts import LOST, HalfId, mend, plain, table_id
+from alignxplore.texts import LOST, HalfId, mend, plain, table_id, words_of
 
 LEAST = 3  # liked items of a person: something to read, and two targets of RL
 _BATCH = 20_000  # rows that go to DuckDB at once
@@ -44,6 +44,7 @@ _EVENTS = pa.schema(
         ("place", pa.int64()),
         ("time", pa.float64()),
         ("item", pa.string()),
+        ("words", pa.string()),
         ("query", pa.string()),
         ("value", pa.float64()),
     ]
@@ -113,7 +114,7 @@ def _database(scratch: Path) -> duckdb.DuckDBPyConnection:
     database = duckdb.connect(scratch / "events.duckdb")
     database.execute(f"SET temp_directory = '{str(scratch).replace(chr(39), chr(39) * 2)}'")
     database.execute("SET memory_limit = '2GB'")
-    columns = "person VARCHAR, place BIGINT, time DOUBLE, item VARCHAR, query VARCHAR, value DOUBLE"
+    columns = "person VARCHAR, place BIGINT, time DOUBLE, item VARCHAR, words VARCHAR, query VARCHAR, value DOUBLE"
     database.execute(f"CREATE TABLE events ({columns})")
     return database
 
@@ -163,6 +164,7 @@ def _events(job: Import, line: int, row: dict) -> Iterator[dict]:
             "person": person.replace("#", "%23"),
             "time": moment,
             "item": item,
+            "words": words_of(item),
             "query": query or job.query,
             "value": value,
         }
@@ -232,7 +234,7 @@ def _once(job: Import, events: list[Event]) -> list[Event]:
     """Each item once: the first time that it was taken, or the last word on it where it was rated."""
     event_of: dict[tuple[str | None, str], Event] = {}
     for event in events:
-        key = event.query, " ".join(event.item.split())
+        key = event.query, words_of(event.item)
         if key in event_of:
             job.counts["left out: the person had the same item before"] += 1
             if event.value is None:
@@ -268,23 +270,24 @@ def _paired(job: Import, events: list[Event]) -> list[Interaction]:
 
 
 class Pool:
-    """What others took, in the order of popularity: alternatives of likes."""
+    """What others took, in the order of popularity: alternatives of likes. Texts of the same words are one item."""
 
     def __init__(self, job: Import, database: duckdb.DuckDBPyConnection):
         self.seed = job.seed
         items_and_counts = database.execute(
-            "SELECT item, count(DISTINCT person) AS persons FROM events GROUP BY item ORDER BY persons, item"
+            "SELECT min(item) AS text, count(DISTINCT person) AS persons FROM events GROUP BY words "
+            "ORDER BY persons, text"
         ).fetchall()
-        self.items = [item for item, _ in items_and_counts]
+        self.items = [text for text, _ in items_and_counts]
         self.counts = [count for _, count in items_and_counts]
-        self.count_of = dict(zip(self.items, self.counts))
+        self.count_of = dict(zip(map(words_of, self.items), self.counts))
 
     def with_alternatives(self, job: Import, person: str, events: list[Event]) -> list[Interaction]:
         """What a person took, with alternatives to the targets: the last item that has a fair one, and one about in
         the middle. Where none is fair, any alternative is taken and counted."""
         dice = random.Random(hash_seed(self.seed, "import", person))
         pairs = [Interaction(event.item, None, event.query) for event in events]
-        exclusions = {event.item for event in events}
+        exclusions = {words_of(event.item) for event in events}
         for fair in (True, False):
             place = self._give(pairs, range(len(pairs) - 1, LEAST - 2, -1), exclusions, dice, fair)
             if place is not None:
@@ -307,14 +310,15 @@ class Pool:
         for place in places:
             alternative = self._draw(items[place].chosen, exclusions, dice, fair)
             if alternative is not None:
-                exclusions.add(alternative)
+                exclusions.add(words_of(alternative))
                 items[place] = dataclasses.replace(items[place], rejected=alternative)
                 return place
         return None
 
     def _draw(self, item: str, exclusions: set[str], dice: random.Random, fair: bool) -> str | None:
         """An item that as many others took, or on a fair coin's side of it; of a few the most alike in length."""
-        count = self.count_of[item] - 1  # of others alone: the person's own taking is in no alternative's count
+        # Of others alone: the person's own taking is in no alternative's count.
+        count = self.count_of[words_of(item)] - 1
         low, high = bisect_left(self.counts, count), bisect_left(self.counts, count + 1)
         start = dice.randrange(low, high) if low < high else low
         neighbours = self._free(itertools.chain(range(start, high), range(low, start)), exclusions)
@@ -331,7 +335,7 @@ class Pool:
 
     def _free(self, places: Iterable[int], exclusions: set[str]) -> list[str]:
         """The first items of these places that may be drawn."""
-        free = (self.items[place] for place in places if self.items[place] not in exclusions)
+        free = (self.items[place] for place in places if words_of(self.items[place]) not in exclusions)
         return list(itertools.islice(free, _NEIGHBOURS))
 
 

@@ -130,6 +130,25 @@ def test_alternatives_are_as_popular_among_others_so_that_counting_tells_nothing
     assert differences.count(0) > len(differences) / 2
 
 
+def test_items_that_differ_in_white_space_alone_are_one_item(tmp_path):
+    hits = ("Hit One", "Hit  One", "Hit One\u00a0")
+    rows = [
+        {"u": f"a{person}", "i": item}
+        for person in range(12)
+        for item in (
+            f"own {person}",
+            f"more {person}",
+            hits[person % 3],
+            *(f"rare {person // 4}",) * (person % 4 == 0),
+        )
+    ]
+    test, train, _, _ = imported(tmp_path, rows, {"user": "u", "item": "i"}, "likes.jsonl")
+    assert len(test) + len(train) == 12
+    for record in (*test, *train):
+        taken = {" ".join(chosen.split()) for chosen, _ in pairs(record)}
+        assert not taken & {" ".join((rejected or "").split()) for _, rejected in pairs(record)}
+
+
 def test_free_text_is_an_item_like_any_other(tmp_path):
     rows = [{"who": f"w{n % 5}", "note": f"<p>note {n} says &amp; means{' much' * n}</p>"} for n in range(25)]
     test, train, rl_rows, counts = imported(tmp_path, rows, {"user": "who", "item": "note"}, "notes.jsonl")
