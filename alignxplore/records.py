@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 HALF_CHARACTERS = "backslashreplace"
 as_json = json.JSONEncoder(ensure_ascii=False).encode  # made once: `json.dumps` makes one for each value
 _COMPACT = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+_NUMBER_SIGN = re.compile("%(?=(?:25)*23)")  # the "%" of an escaped "#", escaped any number of times
 NO_ALTERNATIVE = "null; a target needs an alternative to be told from"
 
 
@@ -137,6 +139,12 @@ def stands_in(target: Interaction, history: Iterable[Interaction]) -> bool:
 def person_of(user: str) -> str:
     """The person behind a user id: builders name the rows of someone who has several `person#row`."""
     return user.partition("#")[0] or user
+
+
+def person_id(name: str) -> str:
+    """A name as the id of a person: '#' is written %23, and what reads so already %2523, so that no two names become
+    one. All others stay as they are."""
+    return _NUMBER_SIGN.sub("%25", name).replace("#", "%23")
 
 
 def names_of(user: str) -> set[str]:

@@ -31,7 +31,7 @@ from alignxplore.datasets.own_tables import number_of, own_rows, text_of, time_o
 from alignxplore.datasets.selection import from_messages
 from alignxplore.datasets.sidecars import manifest_path, sha256, take_places
 from alignxplore.errors import UserError, naming
-from alignxplore.records import Interaction, RecordError, UserRecord, hash_seed, write_json, write_jsonl
+from alignxplore.records import Interaction, RecordError, UserRecord, hash_seed, person_id, write_json, write_jsonl
 from alignxplore.texts import LOST, HalfId, mend, plain, table_id, words_of
 
 LEAST = 3  # liked items of a person: something to read, and two targets of RL
@@ -159,9 +159,8 @@ def _events(job: Import, line: int, row: dict) -> Iterator[dict]:
     if not pairs:
         job.counts["left out: a row without an item"] += 1
     for query, item in pairs[-1:] if value is not None else pairs:
-        # A '#' parts a person from the number of a row (records.person_of).
         yield {
-            "person": person.replace("#", "%23"),
+            "person": person_id(person),
             "time": moment,
             "item": item,
             "words": words_of(item),

@@ -277,6 +277,16 @@ def test_the_same_file_gives_the_same_bytes_and_a_number_sign_parts_nobody(tmp_p
     assert not list(tmp_path.glob(".out*"))
 
 
+def test_ids_with_a_number_sign_and_with_its_escape_are_two_persons(tmp_path):
+    ids = ("a#b", "a%23b", "a%2523b", "a%252523b", "%#", "a%b", "50%", "x%20y", "a%25b", "a%2523")
+    rows = [{"u": user, "i": f"{place} {user}"} for user in ids for place in range(4)]
+    test, train, _, _ = imported(tmp_path, rows, {"user": "u", "item": "i"}, "likes.jsonl")
+    id_of = {record.history[0].chosen.split()[1]: record.user for record in (*test, *train)}
+    assert set(id_of) == set(ids) and len(set(id_of.values())) == len(ids)
+    assert not any("#" in user for user in id_of.values()) and id_of["a#b"] == "a%23b"
+    assert all(id_of[user] == user for user in ("a%b", "50%", "x%20y", "a%25b")), "others keep their form"
+
+
 def test_an_earlier_import_stands_until_all_of_a_new_one_is_written(tmp_path):
     imported(tmp_path, likes(), {"user": "user", "item": "item"}, "mine.jsonl")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
