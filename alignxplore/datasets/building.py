@@ -50,7 +50,8 @@ class Job:
     """One build: what to make of which raw files, and what was seen on the way.
 
     Without a `protocol` it is the first that the data set has.
-    `persons` keeps those whose hash in [0, 1) lies in that range: two ranges that do not meet share nobody. With
+    `persons` keeps those whose hash in [0, 1) lies in that range: two ranges that do not meet share nobody.
+    Rows that name no user go by their target, as for `split`. With
     `windows` a user has up to so many rows, `user#1` and so on, each the `length` choices before one of the user's
     choices; without, one row, the whole history before the last one. `items` makes targets choices among so many
     items, with `negatives` drawn uniformly or by popularity; `whole` makes them all that was offered (an impression of

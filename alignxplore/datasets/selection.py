@@ -7,7 +7,8 @@ In AlignX, P-Soups, PersonaMem and HiCUPID both answers are given, so only rows 
   is the shorter one, so that length alone is right half of the time. Which of the more frequent kind stay is drawn by
   a hash of seed and row.
 
-A user of several rows is named `user#row`; all rows of a user fall into the same split.
+A user of several rows is named `user#row`; all rows of a user fall into the same split. Rows that name no user
+(AlignX, P-Soups) repeat their targets: there all rows of a target do.
 """
 
 import json
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from alignxplore.datasets.building import Example, Job
 from alignxplore.datasets.engine import Engine
 from alignxplore.datasets.groups import UserGroups, user_hashes
-from alignxplore.records import Interaction, Offer, UserRecord, hash_seed, person_of, stands_in
+from alignxplore.records import Interaction, Offer, UserRecord, content_hash, hash_seed, person_of, stands_in
 from alignxplore.texts import words_of
 
 
@@ -134,10 +135,18 @@ def _rows(groups: UserGroups, counts: dict[str, int]) -> Iterator[Row]:
         yield Row(user, [Interaction(*x) for x in history], _target_of(target), *extras)
 
 
+def _dealt_by(row: Row) -> str:
+    """What says to which split, and to which range of persons, a row belongs: its user; where it names none its
+    target, whichever answer was chosen."""
+    if "#" in row.user:
+        return person_of(row.user)
+    return content_hash([words_of(row.target.query or ""), sorted(map(words_of, row.target.candidates))])
+
+
 def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:
     """The record of a row, or None with the reason counted."""
     query, target = job.dataset.default_query, row.target
-    if not job.wanted(person_of(row.user)):
+    if not job.wanted(_dealt_by(row)):
         counts[f"left out: {job.unwanted}"] += 1
         return None
     if _torn_target(target):

@@ -121,6 +121,28 @@ def test_matched_balances_lengths_within_each_persona(run, tmp_path):
     assert users_of_seed[0] != users_of_seed[1]
 
 
+@pytest.mark.parametrize("name", FEEDBACK_SETS)
+@pytest.mark.parametrize(
+    "parts", [({"split": "train"}, {"split": "test"}), ({"persons": (0, 0.6)}, {"persons": (0.6, 1)})]
+)
+def test_parts_of_a_set_without_users_share_no_target(run, tmp_path, name, parts):
+    texts = [
+        {"prompt": f"q{k % 30}", "chosen": f"yes{' ' * (1 + k % 2)}{k % 30}", "rejected": f"no {k % 30}"}
+        for k in range(120)
+    ]
+    rows = [row(k, ground_truth_persona="a") | target for k, target in enumerate(texts)]
+    for x in list(rows):  # another persona takes the other answer
+        rows.append(x | {"chosen": x["rejected"], "rejected": x["chosen"], "ground_truth_persona": "b"})
+    (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    examples = [run(name, tmp_path, **options)[0] for options in parts]
+    targets = [
+        {(x.record.target.query, *sorted(" ".join(text.split()) for text in x.record.target.items)) for x in part}
+        for part in examples
+    ]
+    assert all(targets) and not targets[0] & targets[1] and len(targets[0] | targets[1]) == 30
+    assert sum(map(len, examples)) == len(run(name, tmp_path)[0])
+
+
 def test_a_chat_becomes_interactions():
     chat = [
         ("system", "persona"),
