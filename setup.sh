@@ -7,7 +7,8 @@
 #   source .venv/bin/activate  use it by hand afterwards
 #
 # Variables:
-#   DEVICE   cpu or gpu: requirements-cpu.txt or requirements.txt (default: gpu where nvidia-smi finds one)
+#   DEVICE   cpu or gpu: requirements-cpu.txt or requirements.txt (default: gpu where nvidia-smi finds one; it needs
+#            NVIDIA's driver 580 or newer)
 #   VENV     folder of the environment (default: .venv, or .venv-$DEVICE where DEVICE is not what the machine has)
 #   PYTHON   interpreter to build on, 3.11 or 3.12 (default: the first one found)
 # Packages come through pip as it is configured on the machine (PIP_INDEX_URL, PIP_FIND_LINKS, ... are honoured). Where

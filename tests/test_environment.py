@@ -139,7 +139,7 @@ def test_installed_versions_are_what_this_interpreter_imports():
 
 def test_the_check_imports_nothing_heavy_and_its_exit_code_tells(tmp_path):
     (tmp_path / "alignxplore").mkdir()
-    for file in ("__init__.py", "environment.py"):
+    for file in ("__init__.py", "errors.py", "devices.py", "environment.py"):
         (tmp_path / "alignxplore" / file).write_text((Path(ROOT) / "alignxplore" / file).read_text())
     (tmp_path / "requirements-cpu.txt").write_text("packaging==0.0.1\n")
     code = (

@@ -14,7 +14,7 @@ from tests import ROOT
 # From the ground up. What stands in one line does not know of each other; nothing knows of a line below it.
 LAYERS = (
     ("errors",),
-    ("texts", "places", "model_folders", "locks"),
+    ("texts", "places", "model_folders", "locks", "devices"),
     ("records",),
     ("benchmark_files",),
     (

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from alignxplore.baselines.histories import chosen_less_rejected, texts_of
+from alignxplore.devices import refuse_unusable_gpu
 from alignxplore.errors import UserError
 from alignxplore.records import Interaction
 
@@ -20,7 +21,7 @@ class Encoder:
     """A model of the hub, or in a folder, that turns texts into vectors of length one; on the GPU if there is one.
 
     Raises:
-        UserError: it cannot be loaded.
+        UserError: it cannot be loaded, or torch cannot use the GPU.
     """
 
     def __init__(self, model: str, revision: str | None = None):
@@ -28,6 +29,8 @@ class Encoder:
         from transformers import AutoModel, AutoTokenizer
 
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        if self._device == "cpu":
+            refuse_unusable_gpu("DEVICE=cpu", needs_cuda=False)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
             self._model = AutoModel.from_pretrained(model, revision=revision).to(self._device).eval()

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alignxplore.command import Plain, option, run
+from alignxplore.devices import refuse_unusable_gpu
 from alignxplore.environment import ROOT
 from alignxplore.quickstart.card_report import Card, Watch, report
 from alignxplore.quickstart.plan import AT_ONCE, Pipeline, planned_steps
@@ -223,6 +224,8 @@ def smoke(options: CardOptions) -> str | None:
             file=sys.stderr,
         )
         sys.exit(NO_GPU)
+    if card:
+        refuse_unusable_gpu("--rehearse: the same steps on a CPU")
     out = Path(options.out or ROOT / "runs" / ("rehearsal" if options.rehearse else "gpu")).resolve()
     settings = CardSettings(out=out, card=card, flash=card is not None and flash_attention())
     pipeline = replace(Pipeline.of(settings, steps(settings)), keep_going=True)

@@ -11,6 +11,7 @@ import pyarrow.compute
 from omegaconf import DictConfig, OmegaConf
 from transformers import AutoConfig, AutoTokenizer
 
+from alignxplore.devices import refuse_unusable_gpu
 from alignxplore.environment import FLASH_ATTENTION
 from alignxplore.records import person_of
 from alignxplore.rl.dataset import StreamingDataset, parse_row
@@ -316,8 +317,11 @@ def missing_keys(config: DictConfig) -> list[str]:
 
 
 def check_attention(config: DictConfig) -> None:
-    """The policy's attention can be computed: otherwise the run would fail minutes later, inside Ray."""
+    """The GPU can be used, and the policy's attention computed: otherwise the run would fail minutes later, inside
+    Ray."""
     model = config.actor_rollout_ref.model
+    if config.trainer.device == "cuda":
+        refuse_unusable_gpu("DEVICE=cpu with PRESET=tiny")
     attention = (model.get("override_config") or {}).get("attn_implementation", "flash_attention_2")  # verl's default
     if config.trainer.device == "cuda" and attention == "flash_attention_2":
         try:

@@ -10,7 +10,6 @@ to every `vllm serve`.
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from alignxplore.command import checked, items, option, parse_known
+from alignxplore.devices import refuse_unusable_gpu, visible_gpus
 from alignxplore.errors import at_least_one, check_port, one_sentence, program
 from alignxplore.processes import Family, end_all
 from alignxplore.serving.endpoint import is_url
@@ -80,8 +80,8 @@ class Judge:
 
 def placed(options: JudgesOptions) -> list[Judge]:
     """The judges, on equal shares of the GPUs. Raises a ValueError if there are fewer GPUs, or the copies do not
-    fit."""
-    specs, devices = _named(options.models), [] if options.device == "cpu" else _devices()
+    fit, a UserError if torch cannot use them."""
+    specs, devices = _named(options.models), [] if options.device == "cpu" else visible_gpus()
     if devices and options.gpus and options.gpus > len(devices):
         raise ValueError(
             f"--gpus {options.gpus}: {len(devices)} may be used here (CUDA_VISIBLE_DEVICES, nvidia-smi); ask for "
@@ -92,6 +92,7 @@ def placed(options: JudgesOptions) -> list[Judge]:
     if options.device != "cpu":
         if not devices:
             raise ValueError("--device cuda: there is no GPU here that may be used (CUDA_VISIBLE_DEVICES, nvidia-smi)")
+        refuse_unusable_gpu("--device cpu", options.python)
         replicas = options.replicas or share // options.tp
         if not 1 <= replicas * options.tp <= share:
             raise ValueError(
@@ -112,17 +113,6 @@ def _named(models: str) -> list[tuple[str, str]]:
         name, equals, model = spec.partition("=")
         pairs.append((name, model) if equals and "/" not in name else (Path(spec).name, spec))
     return pairs
-
-
-def _devices() -> list[str]:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:  # empty: there are some, and none may be used
-        return [name for name in visible.split(",") if name]
-    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    try:
-        return subprocess.run(query, capture_output=True, text=True).stdout.split()
-    except OSError:  # no GPU
-        return []
 
 
 def judges_line(options: JudgesOptions, judges: Sequence[Judge]) -> str:

@@ -15,6 +15,7 @@ from transformers.trainer_utils import IntervalStrategy
 from trl import ModelConfig, SFTConfig
 
 from alignxplore.command import Checkable, option
+from alignxplore.devices import unusable_gpu
 from alignxplore.errors import UserError, above_zero, at_least_one, not_negative, shares
 from alignxplore.serving.fingerprints import model_identity
 from alignxplore.wandb_login import missing_login
@@ -236,8 +237,9 @@ class TrainArguments(SFTConfig):
             )
         if self.eval_steps and self.eval_strategy == "no":
             self.eval_strategy = "steps"
-        self.is_reckoned, self._on_gpus = False, dict[str, Any]()
+        self.is_reckoned, self._on_gpus, self._falls_back = False, dict[str, Any](), False
         if not torch.accelerator.is_available():
+            self._falls_back = not self.use_cpu
             if (self.bf16 or self.fp16) and not self.use_cpu:
                 self._on_gpus = {name: getattr(self, name) for name in ("use_cpu", "bf16", "fp16", "tf32")}
             self._use_cpu()
@@ -255,6 +257,10 @@ class TrainArguments(SFTConfig):
     def world_size(self) -> int:
         """Processes of the run, or those that --check reckons with."""
         return self.processes or super().world_size
+
+    def unusable_gpu(self) -> str | None:
+        """Why the run would be on the CPU although there is a GPU, in a sentence; None where it was asked for."""
+        return unusable_gpu("--use_cpu true", needs_cuda=bool(self._on_gpus)) if self._falls_back else None
 
     def reckon_for_gpus(self) -> None:
         """On a machine without a GPU, take options that are meant for GPUs (bf16, fp16) as on one: for --check."""

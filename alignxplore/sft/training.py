@@ -292,6 +292,10 @@ def sft(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None:
     try:
         with ExitStack() as stack:
             is_first = args.process_index == 0
+            if sentence := args.unusable_gpu():
+                if not data.check:
+                    raise RunError(sentence)
+                say(f"warning: {sentence}")
             if is_first:
                 say_problems()
             if is_first and data.check:

@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from alignxplore import datasets
 from alignxplore.command import Checkable, option
+from alignxplore.devices import refuse_unusable_gpu
 from alignxplore.errors import at_least_one, is_first_process
 from alignxplore.journal import Journal, RunLock
 from alignxplore.records import UserRecord, read_jsonl, write_json, write_jsonl
@@ -309,8 +310,11 @@ def score_users(options: ScoreOptions) -> str | None:
     """P(actual choice) of every interaction. --check counts users and those that are done."""
     if options.check:
         return check_scoring(options) if is_first_process() else None
+    has_gpu = torch.accelerator.is_available()
+    if not has_gpu:
+        refuse_unusable_gpu("DEVICE=cpu", needs_cuda=False)
     with ExitStack() as stack:
-        state = stack.enter_context(processes(cpu=not torch.accelerator.is_available()))
+        state = stack.enter_context(processes(cpu=not has_gpu))
         if state.is_main_process:
             stack.enter_context(RunLock(options.out))
         score(options, state)
