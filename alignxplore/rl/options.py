@@ -246,6 +246,7 @@ NUMBERS = {
     "data.train_batch_size": ("BATCH", _AT_LEAST_1),
     "data.max_prompt_length": ("PROMPT_LENGTH", _AT_LEAST_1),
     "data.max_response_length": ("RESPONSE_LENGTH", _AT_LEAST_1),
+    "actor_rollout_ref.nccl_timeout": ("", _AT_LEAST_1),
     f"{_ACTOR}.ppo_mini_batch_size": ("MINI_BATCH", _AT_LEAST_1),
     f"{_ACTOR}.ppo_max_token_len_per_gpu": ("TOKENS_PER_GPU", Number(int)),
     f"{_ACTOR}.ppo_epochs": ("", _AT_LEAST_1),
