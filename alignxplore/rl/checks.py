@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.compute
 from omegaconf import DictConfig, OmegaConf
 from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import is_liger_kernel_available
 
 from alignxplore.devices import refuse_unusable_gpu
 from alignxplore.environment import FLASH_ATTENTION
@@ -100,6 +101,7 @@ def prepare(config: DictConfig) -> dict:
     check_rollouts(config, settings)
     check_longest_row(config)
     check_mode(config)
+    check_kernels(config)
     if config.trainer.save_freq < 1:
         raise SettingsError(
             f"trainer.save_freq={config.trainer.save_freq} (SAVE_EVERY): the model of a run is made from the "
@@ -314,6 +316,17 @@ def missing_keys(config: DictConfig) -> list[str]:
     if "wandb" in config.trainer.logger and (sentence := missing_login()):
         sentences.append(f"trainer.logger (LOGGER): {sentence}")
     return sentences
+
+
+def check_kernels(config: DictConfig) -> None:
+    """Raise `SettingsError` where verl would import Liger inside Ray, or do without it unsaid, and it is not there."""
+    model = config.actor_rollout_ref.model
+    for name, value in (("use_liger", True), ("fused_kernel_options.impl_backend", "liger")):
+        if OmegaConf.select(model, name) == value and not is_liger_kernel_available():
+            raise SettingsError(
+                f"actor_rollout_ref.model.{name}={str(value).lower()} needs liger-kernel, which is not among the "
+                "pinned packages: pip install it, or leave this out"
+            )
 
 
 def check_attention(config: DictConfig) -> None:

@@ -3,8 +3,8 @@ engine on its GPU, and how long its ranks wait for each other.
 
 verl 0.9.1 names it /tmp/rl-colocate-zmq-JOB-..., and Ray's job is the first in every Ray: two runs on one machine,
 each with a Ray of its own, would take each other's weights. The trainer's end is named here, the engine's in
-alignxplore/rl/engine.py. It reads no `actor_rollout_ref.nccl_timeout` either. By NCCL's own ten minutes a run would end
-where the first rank writes the model for longer: the others wait for it.
+alignxplore/rl/engine.py. It reads no `actor_rollout_ref.nccl_timeout` either. By NCCL's own ten minutes a run would
+end where the first rank writes the model for longer: the others wait for it.
 """
 
 import tempfile

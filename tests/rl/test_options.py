@@ -177,6 +177,17 @@ def test_what_verl_does_read_is_taken(tiny):
             sizes(tiny(*arguments))
 
 
+@pytest.mark.parametrize("argument", ["use_liger=true", "fused_kernel_options.impl_backend=liger"])
+def test_liger_is_refused_where_it_is_not_installed(tiny, monkeypatch, argument):
+    """verl imports it inside Ray."""
+    config = tiny(f"actor_rollout_ref.model.{argument}", "actor_rollout_ref.model.use_fused_kernels=true")
+    monkeypatch.setattr("alignxplore.rl.checks.is_liger_kernel_available", lambda: False)
+    with pytest.raises(SettingsError, match=f"{re.escape(argument)} needs liger-kernel, which is not among"):
+        sizes(config)
+    monkeypatch.setattr("alignxplore.rl.checks.is_liger_kernel_available", lambda: True)
+    assert sizes(config)
+
+
 def test_float32_rollouts_on_a_gpu_are_refused_with_what_is_true(compose):  # noqa: F811
     with pytest.raises(
         SettingsError, match="PRESET=tiny sets it; on GPUs take DTYPE=bfloat16. DEVICE=cpu alone trains"
