@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.compute
 from omegaconf import DictConfig, OmegaConf
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 from transformers.utils import is_liger_kernel_available
 
 from alignxplore.devices import refuse_unusable_gpu
@@ -19,7 +19,7 @@ from alignxplore.rl.dataset import StreamingDataset, parse_row
 from alignxplore.rl.options import OPTIONS, check_beside_others, check_options
 from alignxplore.rl.reward import Judges, judge_keys
 from alignxplore.rl.settings import SettingsError, Streaming
-from alignxplore.serving.beforehand import check_files
+from alignxplore.serving.beforehand import check_files, read_tokenizer
 from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.models import parse_all
 from alignxplore.wandb_login import missing_login
@@ -355,11 +355,11 @@ def check_model(config: DictConfig) -> None:
         check_files(model.path, arguments=["--tokenizer"] if model.get("tokenizer_path") else [])
     try:
         policy = AutoConfig.from_pretrained(model.path)
-        AutoTokenizer.from_pretrained(model.get("tokenizer_path") or model.path)
     except (OSError, ValueError) as error:
         raise SettingsError(
             f"MODEL={model.path} is no readable model, neither a folder nor a hub id: {str(error).splitlines()[0]}"
         ) from error
+    read_tokenizer(model.get("tokenizer_path") or model.path)
     longest = config.data.max_prompt_length + config.data.max_response_length
     window = getattr(policy, "max_position_embeddings", None)
     if window is not None and longest > window:

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
-from transformers import AutoTokenizer
-
 from alignxplore.command import items
 from alignxplore.journal import OK
 from alignxplore.judging.judgement import JudgeError, Judgement
@@ -22,7 +20,7 @@ from alignxplore.judging.letters import Judge
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.rl.settings import SettingsError, Streaming
-from alignxplore.serving.beforehand import check_template
+from alignxplore.serving.beforehand import ModelError, check_template, read_tokenizer
 from alignxplore.serving.endpoint import Endpoint
 from alignxplore.serving.models import ModelSpec, choose
 
@@ -85,10 +83,10 @@ class Judges:
                 await endpoint.connect()
                 source = tokenizer_of(settings, spec, endpoint)
                 try:
-                    tokenizer = AutoTokenizer.from_pretrained(source)
-                except (OSError, ValueError) as error:
+                    tokenizer = read_tokenizer(source)
+                except ModelError as error:
                     raise SettingsError(
-                        f"judge {name}: no tokenizer at {source}; say where it is with JUDGE_TOKENIZER={name}=PATH"
+                        f"judge {name}: {error}; or name another one with JUDGE_TOKENIZER={name}=PATH"
                     ) from error
                 check_template(name, tokenizer, prompts.judge(None, None, "a", "b"))
                 judges.append(Judge(endpoint, tokenizer, prompts, orders=orders, seed=settings.seed, remedy=""))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _WRITTEN = ("config.json", "tokenizer.json", "tokenizer_config.json")  # files that hold a JSON object
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
+_SENTENCE = "two words and a third"
 
 
 # Numbers as their bits: how they are stored, all but the sign, and infinity; what lies above that is NaN.
@@ -170,10 +171,23 @@ def read_tokenizer(source: str, revision: str | None = None) -> "PreTrainedToken
     if Path(source).is_dir():
         _check_json(Path(source))
     try:
-        return AutoTokenizer.from_pretrained(source, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except Exception as error:  # the library raises a dozen types, and plain ones
         cause = " ".join(str(error).split(":\n")[0].split()) or type(error).__name__
         raise ModelError(f"no tokenizer at {source} ({cause})") from None
+    if _loses_spaces(tokenizer):
+        raise ModelError(
+            f"the tokenizer at {source} loses spaces and letters beyond a-z; write "
+            '"tokenizer_class": "PreTrainedTokenizerFast" into its tokenizer_config.json'
+        )
+    return tokenizer
+
+
+def _loses_spaces(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether words come back joined. transformers 5 reads a tokenizer.json of bytes (DeepSeek's distills) as one of
+    SentencePiece where its class is LlamaTokenizer. Words that are not in a small vocabulary say nothing."""
+    text = tokenizer.decode(tokenizer.encode(_SENTENCE, add_special_tokens=False))
+    return all(word in text for word in _SENTENCE.split()) and not any(map(str.isspace, text))
 
 
 def check_template(name: str, tokenizer: "PreTrainedTokenizerBase", sample: Messages | None = None) -> None:

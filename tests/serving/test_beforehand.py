@@ -8,6 +8,8 @@ import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from alignxplore.errors import UserError
 from alignxplore.prompts import PromptSet
@@ -85,6 +87,30 @@ def test_a_tokenizer_that_cannot_be_read_is_a_sentence(folder):
         (folder / "tokenizer.json").write_text(content)
         with pytest.raises(ModelError, match=rf"^no tokenizer at {folder} \([^\n]+\)$"):
             read_tokenizer(str(folder))
+
+
+def test_a_tokenizer_that_loses_spaces_is_refused_and_the_remedy_helps(tokenizer, tmp_path):
+    """Bytes that transformers reads as SentencePiece: DeepSeek's distills say LlamaTokenizerFast."""
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    path = tmp_path / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps(settings | {"tokenizer_class": "LlamaTokenizerFast"}))
+    for _ in range(2):
+        with pytest.raises(ModelError, match=f'at {tmp_path} loses spaces .*"tokenizer_class": "PreTrainedTokenizer'):
+            read_tokenizer(str(tmp_path))
+        (tmp_path / "config.json").unlink(missing_ok=True)  # a folder with a tokenizer alone
+    path.write_text(json.dumps(settings | {"tokenizer_class": "PreTrainedTokenizerFast"}))
+    mended = read_tokenizer(str(tmp_path))
+    assert mended.decode(mended.encode("two wörds", add_special_tokens=False)) == "two wörds"
+
+
+def test_a_tokenizer_of_other_words_loses_no_spaces(tmp_path):
+    words = Tokenizer(models.WordLevel({"film": 0, "[UNK]": 1}, "[UNK]"))
+    for pre_tokenizer in (pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel()):
+        words.pre_tokenizer = pre_tokenizer
+        PreTrainedTokenizerFast(tokenizer_object=words).save_pretrained(tmp_path)
+        read_tokenizer(str(tmp_path))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
