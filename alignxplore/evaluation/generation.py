@@ -251,7 +251,7 @@ class Policy:
 
 
 def policies_of(arguments: GenerationArguments) -> list[Policy]:
-    """The policies. An option that names none of them, or a prompt set that is not there, is an error here."""
+    """The policies. An option that names none of them, or a prompt set that cannot be used, is an error here."""
     specs = parse_all(arguments.model)
     names = [spec.name for spec in specs]
     check_names("model", names)
@@ -263,6 +263,7 @@ def policies_of(arguments: GenerationArguments) -> list[Policy]:
     def policy(spec: ModelSpec) -> Policy:
         shorter = spec if limit is None else replace(spec, name=f"{spec.name}{SHORTER}{limit}")
         prompts = PromptSet(sets[spec.name] or "default", limit)
+        prompts.try_out(forms[spec.name])
         return Policy(shorter, prompts, forms[spec.name], keys[spec.name], sets[spec.name])
 
     return [policy(spec) for spec in specs]

@@ -22,6 +22,7 @@ from alignxplore.texts import mistaken, not_utf_8
 
 SETS = Path(__file__).parent
 SHORT = "short"  # the template that is added to infer where a summary is to be short
+_TRIED = (Interaction("a", "b", "c"), Interaction("a"))  # what a row may have, and what it must
 Messages = list[dict[str, str]]
 
 # What chat formats write as control tokens: <|im_end|>, <｜User｜>, <think>, </s>, <start_of_turn>, <repo_name>,
@@ -33,6 +34,8 @@ _MARKUP = re.compile(
     r"|<(?=<?/?SYS>)",
     re.IGNORECASE,
 )
+# What an expression of a template may raise: `None | length`, `1 / 0`, `"a".index("b")`.
+_OF_TEMPLATES = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
 _EMPTY_BLOCK = re.compile(r"^\s*<think>\s*</think>")
 _JOINED = re.compile(
     r"\s*<joined_reasoning>(.*)</joined_reasoning>\s*<joined_description>(.*)</joined_description>\s*", re.DOTALL
@@ -115,13 +118,14 @@ class PromptSet:
 
     def render(self, purpose: str, **slots: Any) -> Messages:
         """Chat messages of one purpose with its slots filled in."""
+        sections = self._load(purpose)
         try:
             return [
-                {"role": role, "content": template.render(**slots).rstrip("\n")}
-                for role, template in self._load(purpose)
+                {"role": role, "content": template.render(**slots).rstrip("\n")} for role, template in sections
             ]
-        except jinja2.UndefinedError as error:
-            raise PromptError(f"{self.folder / purpose}.jinja: {error.message}") from None
+        except (jinja2.TemplateError, *_OF_TEMPLATES) as error:
+            problem = "a template of a prompt set cannot include others" if "no loader" in str(error) else error
+            raise PromptError(f"{self.folder / purpose}.jinja: {problem}") from None
 
     def infer(
         self, interactions: Sequence[Interaction], past_summary: str | None = None, form: str = "think"
@@ -141,6 +145,12 @@ class PromptSet:
             (instruction,) = self.render(SHORT, tokens=self.summary_tokens)
             messages[-1]["content"] += "\n" + instruction["content"]
         return messages
+
+    def try_out(self, form: str = "think") -> Messages:
+        """The *infer* prompt of a made-up row, so that a template that cannot be filled is a `PromptError` before
+        anything starts: without a question, without an item passed over, in the first stage and in a later one."""
+        self.infer(_TRIED, "a", form)
+        return self.infer(_TRIED, None, form)
 
     def judge(self, summary: str | None, query: str | None, item_a: str, item_b: str) -> Messages:
         """Ask the downstream model which item the user will choose, given only the summary."""

@@ -93,15 +93,19 @@ def test_the_weights_of_a_folder_decide_what_is_there_and_failed_ones_are_not(mo
         (["--model", "m=http://host/v1", "--api_key_env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
         (["--prompt_set", "m=default"], "--prompt_set: give one value"),
         (["--prompt_set", "EMPTY"], "no *.jinja templates"),
+        (["--prompt_set", "BROKEN"], "infer.jinja: object of type 'NoneType' has no len()"),
         (["--max_model_len", "4096"], "leaves no room for a prompt"),
         (["--data", "EMPTY"], "no *_upi.jsonl here"),
         (["--benchmarks", "mind"], "no benchmark mind among world_films"),
     ],
 )
 def test_what_would_fail_later_is_a_sentence_now(options, message, data, tmp_path, capsys):
-    (tmp_path / "empty").mkdir()
+    for folder in ("EMPTY", "BROKEN"):
+        (tmp_path / folder).mkdir()
+        options = [word.replace(folder, str(tmp_path / folder)) for word in options]
+    (tmp_path / "BROKEN" / "infer.jinja").write_text("#--- user\n{{ interactions[-1].rejected | length }}")
     values = {"--model": "a/b", "--data": data, "--out": str(tmp_path / "out")}
-    values |= dict(zip(options[::2], (value.replace("EMPTY", str(tmp_path / "empty")) for value in options[1::2])))
+    values |= dict(zip(options[::2], options[1::2]))
     with pytest.raises(SystemExit) as end:
         run(write_summaries, GenerationArguments, None, ["--check", *(x for pair in values.items() for x in pair)])
     assert message in str(end.value.code) and not (tmp_path / "out").exists()

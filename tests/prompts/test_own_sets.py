@@ -58,6 +58,24 @@ def test_a_broken_template_is_named(tmp_path, template, message):
         PromptSet(write_set(tmp_path / "mine", judge=template)).judge("s", "q", "a", "b")
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{% include "history.jinja" %}', "cannot include others"),
+        ('{% extends "history.jinja" %}', "cannot include others"),
+        ("{% for x in interactions %}{{ x.rejected | length }}{% endfor %}", "has no len"),
+        ("{{ 1 / (interactions | length - 2) }}", "division by zero"),
+        ('{{ "a".index("b") }}', "substring not found"),
+        ("{{ {}.pop(1) }}", "1"),
+        ("{% if past_summary %}{{ past_summary.text }}{% endif %}", "no attribute 'text'"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_is_named_when_it_is_tried_out(tmp_path, line, message):
+    prompts = PromptSet(write_set(tmp_path / "mine", infer=f"#--- user\n{line}"))
+    with pytest.raises(PromptError, match=rf"mine/infer\.jinja: .*{message}"):
+        prompts.try_out()
+
+
 def test_a_folder_without_templates_is_named(tmp_path):
     with pytest.raises(PromptError, match=r"no \*\.jinja templates here; give a folder like"):
         PromptSet(tmp_path)
