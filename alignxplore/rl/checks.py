@@ -19,7 +19,8 @@ from alignxplore.rl.dataset import StreamingDataset, parse_row
 from alignxplore.rl.options import OPTIONS, check_beside_others, check_options
 from alignxplore.rl.reward import Judges, judge_keys
 from alignxplore.rl.settings import SettingsError, Streaming
-from alignxplore.serving.beforehand import check_files, read_tokenizer
+from alignxplore.rl.wording import check_chat_template, check_prompts
+from alignxplore.serving.beforehand import check_files
 from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.models import parse_all
 from alignxplore.wandb_login import missing_login
@@ -58,6 +59,7 @@ def check_settings(config: DictConfig) -> Streaming:
             "reward is asked in validation anyway; name another one, or give this one another name"
         )
     judge_keys(settings)
+    check_prompts(settings)
     return settings
 
 
@@ -349,7 +351,7 @@ def check_attention(config: DictConfig) -> None:
 
 
 def check_model(config: DictConfig) -> None:
-    """The policy's configuration and tokenizer can be read, and its weights are there, whole, and numbers."""
+    """The policy's configuration, tokenizer and chat template can be used, and its weights are whole, and numbers."""
     model = config.actor_rollout_ref.model
     if Path(model.path).is_dir():
         check_files(model.path, arguments=["--tokenizer"] if model.get("tokenizer_path") else [])
@@ -359,7 +361,7 @@ def check_model(config: DictConfig) -> None:
         raise SettingsError(
             f"MODEL={model.path} is no readable model, neither a folder nor a hub id: {str(error).splitlines()[0]}"
         ) from error
-    read_tokenizer(model.get("tokenizer_path") or model.path)
+    check_chat_template(config)
     longest = config.data.max_prompt_length + config.data.max_response_length
     window = getattr(policy, "max_position_embeddings", None)
     if window is not None and longest > window:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests import ROOT
+from tests.conftest import CHATML
 
 SCRIPT = ROOT / "verl/examples/grpo_trainer/run_streaming_8p.sh"
 WORDS = (
@@ -224,7 +225,9 @@ def make_model(folder):
     from transformers import PreTrainedTokenizerFast, Qwen3Config
 
     Qwen3Config(num_hidden_layers=1).save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, "a"))).save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, "a")))
+    tokenizer.chat_template = CHATML
+    tokenizer.save_pretrained(folder)
     save_weights(folder, 0)
 
 
