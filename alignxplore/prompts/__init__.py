@@ -120,9 +120,7 @@ class PromptSet:
         """Chat messages of one purpose with its slots filled in."""
         sections = self._load(purpose)
         try:
-            return [
-                {"role": role, "content": template.render(**slots).rstrip("\n")} for role, template in sections
-            ]
+            return [{"role": role, "content": template.render(**slots).rstrip("\n")} for role, template in sections]
         except (jinja2.TemplateError, *_OF_TEMPLATES) as error:
             problem = "a template of a prompt set cannot include others" if "no loader" in str(error) else error
             raise PromptError(f"{self.folder / purpose}.jinja: {problem}") from None

@@ -93,6 +93,19 @@ def _squeezed(text: str) -> str:
     return "".join(text.split())
 
 
+def _templated(row: tuple[str, dict], tokenizer: PreTrainedTokenizerBase, *parts: str, opens: bool) -> str:
+    """The messages of some parts of a row as one text; `opens` the assistant's turn at its end."""
+    messages = [message for part in parts for message in row[1][part]]
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opens)
+    except Exception as error:  # a template is a program of somebody else's
+        roles = ", ".join(message["role"] for message in messages)
+        raise PrepareError(
+            f"{row[0]}: the chat template refuses messages of {roles} ({error}); take another model, or rows without "
+            "the role that it does not know"
+        ) from None
+
+
 def encode(rows: Sources, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[list[int], list[int]]]:
     """Rows → (input_ids, labels), with the label mask proved for each row.
 
@@ -100,20 +113,25 @@ def encode(rows: Sources, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[
     completion's text and the end-of-turn token. Otherwise training would start or stop at the wrong token:
     PrepareError.
     """
-    prompts = [
-        tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True) for _, row in rows
-    ]
-    texts = [tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False) for _, row in rows]
+    prompts = [_templated(row, tokenizer, "prompt", opens=True) for row in rows]
+    texts = [_templated(row, tokenizer, "prompt", "completion", opens=False) for row in rows]
     prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     text_ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     for (place, row), prompt, text, start, ids in zip(rows, prompts, texts, prompt_ids, text_ids):
-        if not text.startswith(prompt) or ids[: len(start)] != start:
+        is_prefix = text.startswith(prompt) and ids[: len(start)] == start
+        is_whole = _squeezed(row["completion"][-1]["content"]) in _squeezed(text[len(prompt) :])
+        if prompt.rstrip().endswith("<think>") and not (is_prefix and is_whole):
+            raise PrepareError(
+                f"{place}: the chat template opens the reasoning itself, and so does the completion; take a "
+                "model whose template does not (Qwen3-8B)"
+            )
+        if not is_prefix:
             raise PrepareError(
                 f"{place}: the templated prompt is not the beginning of prompt + completion, so the model would not "
                 "be trained from where it will have to write; use a chat template that keeps earlier turns as they are"
             )
         completion_ids = ids[len(start) :]
-        if _squeezed(row["completion"][-1]["content"]) not in _squeezed(text[len(prompt) :]):
+        if not is_whole:
             raise PrepareError(
                 f"{place}: the chat template changes the completion's text; check that reasoning stands in one "
                 "<think>...</think> at its beginning"

@@ -10,13 +10,8 @@ from alignxplore.records import RecordError
 from alignxplore.serving.fingerprints import tokenizer_fingerprint
 from alignxplore.sft.splits import Side
 from alignxplore.sft.stored_set import MANIFEST, PrepareError, histogram
-from alignxplore.sft.tokenised_set import (
-    PrepareOptions,
-    load_prepared,
-    prepare,
-    prepare_dataset,
-    report,
-)
+from alignxplore.sft.tokenised_set import PrepareOptions, load_prepared, prepare, prepare_dataset, report
+from tests.conftest import CHATML
 
 ANSWER = {"role": "assistant", "content": "<think>\nwell\n</think>\n\nfilms"}
 
@@ -137,6 +132,33 @@ def test_a_template_that_rewrites_the_prompt_or_never_ends_the_turn_is_refused(r
         prepare([str(rows_file)], unended, tmp_path / "a", 4096)
     with pytest.raises(PrepareError, match="is not the beginning of prompt"):
         prepare([str(rows_file)], rewriting, tmp_path / "b", 4096)
+
+
+def test_a_template_that_refuses_a_role_is_named_with_the_row(rows_file, tokenizer, tmp_path):
+    refusing = copy.deepcopy(tokenizer)
+    refusing.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
+    )
+    sentence = r"rows.jsonl:1: the chat template refuses messages of system, user \(no system role\); take another"
+    with pytest.raises(PrepareError, match=sentence):
+        prepare([str(rows_file)], refusing, tmp_path / "set", 4096)
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["Qwen3-Thinking", "distills of R1"])
+def test_a_template_that_opens_the_reasoning_is_named(rows, tokenizer, jsonl, tmp_path, is_kept):
+    opening = copy.deepcopy(tokenizer)
+    kept, cut = "<think>\n{{ m.content.split('<think>\n')[-1] }}", "{{ m.content.split('</think>')[-1] }}"
+    opening.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        f"{{% if m.role == 'assistant' %}}{kept if is_kept else cut}{{% else %}}{{{{ m.content }}}}{{% endif %}}<|im_end|>\n"
+        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+    )
+    with pytest.raises(PrepareError, match=r"users.jsonl:1: the chat template opens the reasoning itself"):
+        prepare([str(jsonl(rows[0]))], opening, tmp_path / "set", 4096)
+    if is_kept:  # who writes completions that go on from there may train such a model
+        content = rows[0]["completion"][0]["content"].removeprefix("<think>\n")
+        row = rows[0] | {"completion": [{"role": "assistant", "content": content}]}
+        assert prepare([str(jsonl(row))], opening, tmp_path / "set", 4096)["rows"] == 1
 
 
 def test_histogram_bins_are_powers_of_two():
