@@ -47,15 +47,14 @@ class Ranked:
 METRICS: dict[str, Metric] = {}
 MEASURES: dict[str, Callable[[Ranked], float]] = {}  # of one choice among k items
 PARTS: dict[str, str] = {}  # of a written answer: its name and heading
+_ORIGINS: dict[str, tuple[str, str]] = {}  # metric → where it was defined
 
 
 def metric(heading: str, description: str, kind: str = ACCURACY, in_table: bool = True) -> Callable[[Compute], Metric]:
     """Register a function of the scores of one cell."""
 
     def register(compute: Compute) -> Metric:
-        new_metric = Metric(compute.__name__, heading, description, kind, in_table, compute)
-        METRICS[new_metric.name] = new_metric
-        return new_metric
+        return _enter(Metric(compute.__name__, heading, description, kind, in_table, compute), compute)
 
     return register
 
@@ -65,24 +64,37 @@ def measure(heading: str, description: str) -> Callable[[Callable[[Ranked], floa
     interval."""
 
     def register(compute: Callable[[Ranked], float]) -> Metric:
+        mean = _enter(_mean_of(compute.__name__, heading, description, AMONG_K), compute)
         MEASURES[compute.__name__] = compute
-        return _mean_of(compute.__name__, heading, description, AMONG_K)
+        return mean
 
     return register
 
 
 def part(name: str, heading: str, description: str) -> Metric:
     """Register a part of the score of a written answer, which hicupid.py puts into its journal."""
+    mean = _enter(_mean_of(name, heading, description, WRITTEN), None)
     PARTS[name] = heading
-    return _mean_of(name, heading, description, WRITTEN)
+    return mean
 
 
 def _mean_of(name: str, heading: str, description: str, kind: str) -> Metric:
     def mean(scores: Sequence[Score]) -> float | None:
         return mean_of(score.measures.get(name) for score in scores)
 
-    METRICS[name] = Metric(name, heading, description, kind, True, mean)
-    return METRICS[name]
+    return Metric(name, heading, description, kind, True, mean)
+
+
+def _enter(entry: Metric, function: Callable | None) -> Metric:
+    """Make a metric known; ValueError where its name is taken. The same function of a module that is read again takes
+    its own place."""
+    origin = (function.__module__, function.__qualname__) if function else ("a part of written answers", entry.heading)
+    if entry.name in METRICS and _ORIGINS[entry.name] != origin:
+        raise ValueError(
+            f"there is a metric {entry.name} already, in {_ORIGINS[entry.name][0]}; give this one another name"
+        )
+    METRICS[entry.name], _ORIGINS[entry.name] = entry, origin
+    return entry
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:

@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -30,30 +31,42 @@ ENOUGH = 16
 OfStage = Callable[[Sequence[GroupRecord]], float | None]
 OfJudge = Callable[[Sequence[RolloutRecord], str], float | None]
 OfStep = Callable[[Sequence[ChainRecord]], float | None]
+F = TypeVar("F", bound=Callable[..., float | None])
 STAGE: dict[str, OfStage] = {}
 TRAINING: dict[str, OfStage] = {}  # of returns, which validation has none of
 JUDGE: dict[str, OfJudge] = {}
 STEP: dict[str, OfStep] = {}
 
 
+def _register(function: F, table: dict[str, F], *beside: dict[str, F]) -> F:
+    """Enter a function under its name; ValueError where another one has it, there or in the tables beside, whose names
+    stand in the same lines. The same function of a module that is read again takes its own place."""
+    name = function.__name__
+    for entry in (names[name] for names in (table, *beside) if name in names):
+        if (entry.__module__, entry.__qualname__) != (function.__module__, function.__qualname__):
+            raise ValueError(f"there is a metric {name} already, in {entry.__module__}; give this one another name")
+    table[name] = function
+    return function
+
+
 def of_stage(function: OfStage) -> OfStage:
     """Register a metric of one stage under the function's name."""
-    return STAGE.setdefault(function.__name__, function)
+    return _register(function, STAGE, TRAINING)
 
 
 def of_returns(function: OfStage) -> OfStage:
     """The same, in training alone."""
-    return TRAINING.setdefault(function.__name__, function)
+    return _register(function, TRAINING, STAGE)
 
 
 def of_judge(function: OfJudge) -> OfJudge:
     """Register a metric of one stage and judge, NAME/judge."""
-    return JUDGE.setdefault(function.__name__, function)
+    return _register(function, JUDGE)
 
 
 def of_step(function: OfStep) -> OfStep:
     """Register a metric of all stages."""
-    return STEP.setdefault(function.__name__, function)
+    return _register(function, STEP)
 
 
 def _all(groups: Iterable[GroupRecord]) -> list[RolloutRecord]:

@@ -50,6 +50,32 @@ def wrong_of_ten():
     registry.METRICS.update(before)
 
 
+def coverage(rows):
+    """A name that is taken."""
+    return 0.1
+
+
+def test_a_name_that_is_taken_is_refused_and_a_module_read_again_is_not():
+    entries = (dict(registry.METRICS), dict(registry.MEASURES), dict(registry.PARTS))
+    before = registry.METRICS["coverage"], registry.METRICS["mrr"], registry.METRICS["win"]
+    mrr = type(coverage)(coverage.__code__, {}, "mrr")
+    for register in (
+        lambda: registry.metric("mine %", "m")(coverage),
+        lambda: registry.measure("mine %", "m")(coverage),
+        lambda: registry.measure("mine %", "m")(mrr),
+        lambda: registry.part("coverage", "mine %", "m"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"there is a metric (coverage|mrr) already, in alignxplore\.evaluation\.m"
+        ):
+            register()
+    with pytest.raises(ValueError, match="there is a metric win already"):
+        registry.part("win", "mine %", "m")
+    assert (registry.METRICS, registry.MEASURES, registry.PARTS) == entries
+    function = registry.METRICS["coverage"].compute
+    assert registry.metric("coverage %", before[0].description)(function) == before[0]
+
+
 def test_a_registered_function_stands_in_every_place(wrong_of_ten, tmp_path):
     rows = [score(record=f"r{i}", user=f"u{i}", target=f"t{i}", item=f"t{i}", value=float(i > 2)) for i in range(10)]
     results = result_rows(rows)

@@ -150,8 +150,8 @@ def test_a_template_that_opens_the_reasoning_is_named(rows, tokenizer, jsonl, tm
     kept, cut = "<think>\n{{ m.content.split('<think>\n')[-1] }}", "{{ m.content.split('</think>')[-1] }}"
     opening.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-        f"{{% if m.role == 'assistant' %}}{kept if is_kept else cut}{{% else %}}{{{{ m.content }}}}{{% endif %}}<|im_end|>\n"
-        "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+        f"{{% if m.role == 'assistant' %}}{kept if is_kept else cut}{{% else %}}{{{{ m.content }}}}{{% endif %}}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
     )
     with pytest.raises(PrepareError, match=r"users.jsonl:1: the chat template opens the reasoning itself"):
         prepare([str(jsonl(rows[0]))], opening, tmp_path / "set", 4096)
