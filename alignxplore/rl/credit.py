@@ -15,7 +15,7 @@ and gets no bonus of any kind.
 import math
 import random
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from alignxplore.records import hash_seed
 
@@ -74,8 +74,10 @@ def stream_returns(
         if baselines is None or len(baselines) != len(stages):
             raise ValueError(f"credit 'centered' needs one baseline for each of the {len(stages)} stages")
         stand_in = propagate(baselines, discount)
-    else:
+    elif credit == "paper":
         stand_in = [PAPER_CONSTANT] * len(stages)
+    else:
+        raise ValueError(f"credit '{credit}' has no returns; known: {', '.join(get_args(Credit))}")
 
     later: list[float | None] = []  # returns of stage k+1, failed judgements included
     results: list[StageReturns] = []

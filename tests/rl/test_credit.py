@@ -37,6 +37,11 @@ def test_centered_pays_the_others_the_users_own_baseline():
     close(second.returns, [0.9, 0.7, 0.5, 0.7])
 
 
+def test_a_credit_that_nobody_wrote_is_never_taken_for_another():
+    with pytest.raises(ValueError, match="credit 'mine' has no returns; known: paper, centered"):
+        two_stages([0.6, 0.2, 0.4, 0.8], [0.9, 0.7, 0.5, 0.7], credit="mine")
+
+
 def test_three_stages_pass_returns_on_not_rewards():
     stages = [Scored([0.4, 0.6], [True] * 2), Scored([0.5, 0.7], [True] * 2), Scored([0.8, 0.6], [True] * 2)]
     first, second, third = stream_returns(stages, [0, 1, None], "paper", 0.9)
