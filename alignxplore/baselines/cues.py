@@ -73,7 +73,9 @@ def candidate_scores(
         return tuple(len(item) * (1.0 if name == "longer" else -1.0) for item in items)
     if name == "random":
         return tuple(float(hash_seed("random", record.id, item)) for item in items)
-    return None
+    if name == "popularity before":
+        return None  # candidates are counted over all time alone
+    raise ValueError(f"the cue '{name}' has no score for a choice among k items; give it one in candidate_scores")
 
 
 def _more(chosen: int, rejected: int) -> float:

@@ -25,8 +25,9 @@ TALLY = "content tally"
 CHANCE = "chance"
 NO_SUMMARY = "no summary"
 OTHER_USERS = "other user's"  # begins a policy's row where others read its summaries
+RANDOM = "random"
 # Without a model; the tally alone reads.
-CUES = ("popularity", "popularity before", "longer", "shorter", FIRST, "random", TALLY, CHANCE)
+CUES = (*(name for name in BASELINES if name != RANDOM), FIRST, RANDOM, TALLY, CHANCE)
 OTHERS = 3  # other users' summaries shown for each record: their mean has a third of the variance
 
 
