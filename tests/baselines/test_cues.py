@@ -16,8 +16,8 @@ def test_every_cue_can_be_asked_for_and_is_known_among_k_items():
         *("first item", "random", "content tally", "chance"),
     ), "the order of the rows"
     assert set(BASELINES) <= set(CUES)
-    said = {name for name in BASELINES if candidate_scores(name, RECORD, OFFER, None)}
-    assert said == {"longer", "shorter", "random"}, "the others are counts of other users, which are not known here"
+    names = {name for name in BASELINES if candidate_scores(name, RECORD, OFFER, None)}
+    assert names == {"longer", "shorter", "random"}, "the others are counts of other users, which are not known here"
 
 
 def test_a_cue_without_a_score_for_candidates_is_said():
