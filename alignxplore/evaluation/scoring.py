@@ -397,4 +397,4 @@ def score(arguments: EvaluationArguments) -> str:
     say_problems()
     with RunLock(arguments.out):
         asyncio.run(evaluate(arguments))
-        return writing.write(Path(arguments.report or arguments.out), arguments.texts)
+        return writing.write(Path(arguments.report or arguments.out))

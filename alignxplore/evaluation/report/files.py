@@ -131,6 +131,12 @@ def read_run(folder: Path) -> dict[str, Any]:
     return dict(checked(_RUN.validate_python, read_json(path, REMEDY), path))
 
 
+def texts_of(run: Mapping[str, Any]) -> str:
+    """Whether texts may stand in the pages of a folder: what evaluate.py was told (`--texts`). Whatever writes a page
+    again keeps to it."""
+    return run.get("arguments", {}).get("texts", "all")
+
+
 def read_samples(folder: Path) -> list[dict]:
     """The samples of a folder (`samples.Sample`), none where there is no such file; RecordError by line and field."""
     path = folder / SAMPLES

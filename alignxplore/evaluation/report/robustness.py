@@ -16,7 +16,7 @@ from alignxplore.evaluation.derived import read_names
 from alignxplore.evaluation.evidence import read_evidence
 from alignxplore.evaluation.perturbations import obeyed
 from alignxplore.evaluation.report import faithfulness, page, writing
-from alignxplore.evaluation.report.files import read_run, read_samples
+from alignxplore.evaluation.report.files import read_run, read_samples, texts_of
 from alignxplore.evaluation.report.layouts import SETTING_ORDER, worst
 from alignxplore.evaluation.report.restraint import restraint
 from alignxplore.evaluation.report.tables import (
@@ -244,6 +244,6 @@ def whole_page(report: Path, first_tables: list[Table]) -> str:
     run, samples = read_run(report), read_samples(report)
     faithfulness.link(samples, read_evidence(report))
     scores, costs = list(read_scores(report)), read_costs(report)
-    texts = run.get("arguments", {}).get("texts", "all")
     notes = "Plots and samples: under the default prompts; those of the hardened ones are in hardened/report.html."
-    return page.page(first_tables, [], rows, scores, samples, notes, writing.origin(run), "Robustness", texts, costs)
+    about = (notes, writing.origin(run), "Robustness", texts_of(run))
+    return page.page(first_tables, [], rows, scores, samples, *about, costs)

@@ -24,7 +24,7 @@ from alignxplore.evaluation.published import Paper
 from alignxplore.evaluation.registry import ACCURACY, AMONG_K, KINDS, READING, of_kind
 from alignxplore.evaluation.report import downstream, faithfulness, layouts, page, segments
 from alignxplore.evaluation.report.costs import brevity, costs_table
-from alignxplore.evaluation.report.files import read_run, read_samples
+from alignxplore.evaluation.report.files import read_run, read_samples, texts_of
 from alignxplore.evaluation.report.paired import paired_tests
 from alignxplore.evaluation.report.tables import Table, csv_of, label, markdown, percent, write_table
 from alignxplore.evaluation.results import cells_of
@@ -55,10 +55,10 @@ class ReportOptions:
     """Which results to show."""
 
     out: Path = option("folder with the results of evaluate.py (its --report, or its --out)")
-    texts: str = option(TEXTS_HELP, "all")
+    texts: str | None = option(f"{TEXTS_HELP}; default: what evaluate.py was told", None)
 
     def __post_init__(self) -> None:
-        one_of("texts", [self.texts], TEXTS)
+        one_of("texts", [] if self.texts is None else [self.texts], TEXTS)
 
 
 def bound_rows(path: Path, benchmarks: Iterable[Benchmark]) -> list[Result]:
@@ -277,9 +277,13 @@ def incomplete(scores: Iterable[Score]) -> str:
     )
 
 
-def write(out: Path, texts: str = "all") -> str:
+def write(out: Path, texts: str | None = None) -> str:
     """Write report.md, report.html, results.csv and each table as LaTeX and CSV into `out`; returns the Markdown of
-    the first tables."""
+    the first tables.
+
+    Args:
+        texts: all or none; None: what evaluate.py was told.
+    """
     scores = list(read_scores(out))
     rows = read_results(out / RESULTS)
     run = read_run(out)
@@ -297,7 +301,7 @@ def write(out: Path, texts: str = "all") -> str:
     faithfulness.link(samples, evidence)
     write_text(
         out / "report.html",
-        page.page(first, others, rows, scores, samples, notes, origin(run), texts=texts, costs=costs),
+        page.page(first, others, rows, scores, samples, notes, origin(run), texts=texts or texts_of(run), costs=costs),
     )
     return first_text
 

@@ -1,7 +1,13 @@
 """A report is made of files alone, and says where the benchmarks are from."""
 
+import base64
 import csv
+import gzip
 import json
+import re
+from collections.abc import Callable
+
+import pytest
 
 from alignxplore.datasets import PUBLISHED
 from alignxplore.evaluation.report import writing
@@ -45,6 +51,32 @@ def test_a_report_is_written_from_files_alone(tmp_path):
     assert tables == {path.stem + form for path in tmp_path.glob("table_*.csv") for form in ("", "_short")}
     with (tmp_path / "results.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(json.loads((tmp_path / "results.json").read_text())) == 5
+
+
+@pytest.mark.parametrize("choice", ["all", "none", None])
+def test_a_page_that_is_written_again_has_texts_only_where_evaluate_left_them_in(tmp_path, choice):
+    """faithfulness.py and report.py without --texts; a folder of an earlier version does not say what was chosen."""
+    rows, secret = scores("ours", "mind", 20, 0.6), "Likes secret films."
+    write_scores(tmp_path, rows)
+    write_results(tmp_path, result_rows(rows))
+    write_json(tmp_path / "run.json", run_of(mind=20) | ({"arguments": {"texts": choice}} if choice else {}))
+    stage = {"summary": secret, "problem": None, "dropped": 0}
+    summary = {"policy": "ours", "setting": "full", "seed": 0, "error": None, "stages": [stage]}
+    about = {"benchmark": "mind", "record": "r0", "user": "u0", "kinds": [], "prompts": [], "shown": 0}
+    write_jsonl(
+        tmp_path / "samples.jsonl", [about | {"target": {}, "history": [], "scores": [], "summaries": [summary]}]
+    )
+
+    def has_texts(write: Callable[[], object]) -> bool:
+        write()
+        packed = re.search(r'<script type="application/gzip".*>(.*)</script>', (tmp_path / "report.html").read_text())
+        return secret in gzip.decompress(base64.b64decode(packed[1])).decode()
+
+    assert has_texts(lambda: writing.write(tmp_path)) == (choice != "none")
+    assert has_texts(lambda: writing.write_report(writing.ReportOptions(out=tmp_path))) == (choice != "none")
+    for chosen in ("all", "none"):  # what is said here wins
+        options = writing.ReportOptions(out=tmp_path, texts=chosen)
+        assert has_texts(lambda options=options: writing.write_report(options)) == (chosen == "all")
 
 
 def test_cross_task_rows_stand_beside_what_was_published_and_are_not_compared(tmp_path):
