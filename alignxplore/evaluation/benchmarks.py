@@ -347,7 +347,7 @@ def check_recipes(sets: Iterable[SummarySet]) -> None:
         other = first.setdefault((summaries.policy, summaries.setting), summaries)
         if (summaries.meta() or {}).get("recipe") != (other.meta() or {}).get("recipe"):
             raise RecordError(
-                "these summaries were made in another way (weights, prompt, sampling, stages, fit) than "
+                "these summaries were made in another way (weights, tokenizer, prompt, sampling, stages, fit) than "
                 f"{other.journal_path}, under the same name; write both again with gen_preference.py, remove one, or "
                 "give one model another name",
                 summaries.journal_path,

@@ -30,6 +30,7 @@ from alignxplore.serving.models import (
     ModelSpec,
     as_served,
     choose,
+    foreseen,
     look_up,
     open_model,
     parse_all,
@@ -334,13 +335,14 @@ def already_there(
     """Users whose summaries need not be written.
 
     Args:
-        identity: of the policy (`Model.identity`); None of an endpoint, which is then taken to serve what it served.
+        identity: of the policy's weights; None of an endpoint, which is then taken to serve what it served.
     """
     window, meta = arguments.max_model_len, target.meta()
     if identity is None:
         if meta is None:
             return 0
-        identity, window = meta["identity"], min(meta["window"], window)
+        window = min(meta["window"], window)
+    identity = foreseen(policy.spec, identity, (meta or {}).get("identity", ""))
     recipe = recipe_of(arguments, identity, window, policy.prompts, policy.form, benchmark.task, target)
     outcomes = Places()  # record → whether it has one
     for row in target.rows(recipe.run):

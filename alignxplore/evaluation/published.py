@@ -18,7 +18,7 @@ from alignxplore.evaluation.metrics import shown_otherwise
 from alignxplore.evaluation.report.tables import points
 from alignxplore.evaluation.rows import Result
 from alignxplore.serving.endpoint import is_url
-from alignxplore.serving.models import SERVED
+from alignxplore.serving.models import SERVED, weights_of
 from alignxplore.statistics import Estimate, two_sample_interval
 
 PATH = Path(__file__).with_name("published.json")
@@ -131,7 +131,7 @@ def _wording(purpose: str, settings: dict) -> list[str]:
 
 def _hub_id(identity: str) -> str:
     """The hub id in the identity of a model (`serving.models.Model.identity`), if there is one."""
-    address, _, suffix = identity.removeprefix(SERVED).partition("@")
+    address, _, suffix = weights_of(identity).removeprefix(SERVED).partition("@")
     return suffix.rpartition("=")[2] if is_url(address) else address
 
 

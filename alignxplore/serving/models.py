@@ -20,22 +20,25 @@ from transformers import PreTrainedTokenizerBase
 
 from alignxplore.errors import once
 from alignxplore.prompts import Messages
+from alignxplore.records import content_hash
 from alignxplore.serving.beforehand import check_files, load_tokenizer
 from alignxplore.serving.endpoint import Endpoint, is_url, last_part, parse_spec
-from alignxplore.serving.fingerprints import commit, weights_fingerprint
+from alignxplore.serving.fingerprints import commit, tokenizer_fingerprint, weights_fingerprint
 from alignxplore.serving.serve_options import moving
 from alignxplore.serving.server import check_alive, serve_beside
 
 log = logging.getLogger(__name__)
 SERVED = "served:"  # begins the identity of what an endpoint serves
+TOKENIZER = " tokenizer="  # in an identity before the hash of a tokenizer that the command line names
 
 
 @dataclass(frozen=True)
 class Model:
     """An endpoint with its tokenizer. `identity` goes into the id of everything the model wrote. It changes when the
     weights do, as far as that can be seen from here: of an endpoint, its folder if it is on this machine, or else the
-    name that the server gives them; its address only where that is no name (`_identity`). `serving` is what
-    `vllm serve` is told of one that is served here."""
+    name that the server gives them; its address only where that is no name (`_identity`). A tokenizer
+    that is named behind the # and read here stands in it, too (`with_tokenizer`). `serving` is what `vllm serve` is
+    told of one that is served here."""
 
     name: str
     endpoint: Endpoint
@@ -45,8 +48,9 @@ class Model:
 
     @property
     def named(self) -> str:
-        """What wrote: `identity`, as served, without what tells endpoints from models that are served here."""
-        return as_served(self.identity, self.serving).removeprefix(SERVED)
+        """What wrote: `identity`, as served, without what tells endpoints from models that are served here. A
+        tokenizer wrote nothing."""
+        return as_served(weights_of(self.identity), self.serving).removeprefix(SERVED)
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,34 @@ def of_endpoint(identity: str) -> bool:
     return identity.startswith(SERVED) or is_url(identity.partition("@")[0])
 
 
+def weights_of(identity: str) -> str:
+    """The identity without a tokenizer that was named."""
+    return identity.partition(TOKENIZER)[0]
+
+
+def with_tokenizer(identity: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The identity of a model for which a tokenizer is named: that one says which prompts fit, and which tokens are
+    letters."""
+    return f"{identity}{TOKENIZER}{content_hash(tokenizer_fingerprint(tokenizer))}"
+
+
+def foreseen(spec: ModelSpec, weights: str | None, earlier: str) -> str:
+    """`Model.identity` as far as it can be known without asking a server or the hub: the rest is as it was.
+
+    Args:
+        weights: identity of a model that is served here; None of an endpoint.
+        earlier: the identity in an earlier run.
+    """
+    identity, _, tokenizer = earlier.partition(TOKENIZER)
+    if weights is not None:
+        identity = weights
+    if not spec.tokenizer:
+        return identity
+    if Path(spec.tokenizer).is_dir():
+        return with_tokenizer(identity, load_tokenizer(spec.name, spec.tokenizer))
+    return f"{identity}{TOKENIZER}{tokenizer}"
+
+
 def as_served(identity: str, arguments: Sequence[str]) -> str:
     """The identity of a model with those of its serving options that can move a number (`serve_options.MOVING`).
 
@@ -207,16 +239,19 @@ def served_weights(endpoint: Endpoint) -> str:
 
 
 async def look_up(spec: ModelSpec, window: int, api_key_env: str | None = None) -> tuple[str, int]:
-    """(`Model.identity`, tokens of its window) without opening the model: an endpoint's server is asked what it
-    serves.
+    """(`Model.identity` of one with a tokenizer, tokens of its window) without opening the model: an endpoint's server
+    is asked what it serves.
 
     Args:
         window: of a model that is served here; an endpoint's own is used where it is smaller.
     """
-    if not is_url(spec.target):
-        return spec.identity, window
-    async with Endpoint(spec.target, spec.served_name, api_key_env=api_key_env) as endpoint:
-        return _identity(endpoint), endpoint.window(window)
+    identity = "" if is_url(spec.target) else spec.identity
+    if is_url(spec.target):
+        async with Endpoint(spec.target, spec.served_name, api_key_env=api_key_env) as endpoint:
+            identity, window = _identity(endpoint), endpoint.window(window)
+    if spec.tokenizer:
+        identity = with_tokenizer(identity, load_tokenizer(spec.name, spec.tokenizer, spec.revision))
+    return identity, window
 
 
 @contextlib.asynccontextmanager
@@ -257,7 +292,8 @@ async def open_model(
                 model_tokenizer = load_tokenizer(
                     spec.name, spec.tokenizer or endpoint.root or "", spec.revision, sample
                 )
-            if url == spec.target:
-                yield Model(spec.name, endpoint, model_tokenizer, _identity(endpoint))
-            else:
-                yield Model(spec.name, endpoint, model_tokenizer, spec.identity, tuple(arguments))
+            is_ours = url != spec.target
+            identity = spec.identity if is_ours else _identity(endpoint)
+            if spec.tokenizer and model_tokenizer is not None:
+                identity = with_tokenizer(identity, model_tokenizer)
+            yield Model(spec.name, endpoint, model_tokenizer, identity, tuple(arguments) if is_ours else ())

@@ -16,6 +16,7 @@ from alignxplore.evaluation.scoring import EvaluationArguments, build_cells, eva
 from alignxplore.judging.letters import find_letters
 from alignxplore.prompts import PromptSet
 from alignxplore.records import RecordError
+from alignxplore.serving.models import weights_of
 from alignxplore.serving.server import free_port
 
 
@@ -306,7 +307,7 @@ async def test_each_set_stands_in_the_record_of_the_run(write, arguments, tmp_pa
     await evaluate(arguments)
     sets = json.loads((tmp_path / "out" / "run.json").read_text())["policies"]["ours"]["sets"]
     assert {
-        name: (recipe["identity"].partition("=")[2], recipe["stages"], recipe["window"])
+        name: (weights_of(recipe["identity"]).partition("=")[2], recipe["stages"], recipe["window"])
         for name, recipe in sets.items()
     } == {
         "world_films.full.s0": ("30", 1, 16384),  # a folder's name; where it lies is nobody's business
