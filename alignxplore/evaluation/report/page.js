@@ -71,9 +71,11 @@ async function unpack(name) {
 
 const $ = id => document.getElementById(id);
 const view = { all: [], found: [], at: 0, words: [], evidence: null };
-const writer = x => x.policy + "|" + x.setting + "|" + x.seed;
-const reader = x => x.judge + "|" + x.protocol;
-const spoken = key => key.split("|").filter((part, i) => part && !(i === 2 && part === "0")).join(", ");
+const joined = (...names) => names.map(name => String(name).replace(/[%|]/g, encodeURIComponent)).join("|");
+const split = key => key.split("|").map(decodeURIComponent);
+const writer = x => joined(x.policy, x.setting, x.seed);
+const reader = x => joined(x.judge, x.protocol);
+const spoken = key => split(key).filter((part, i) => part && !(i === 2 && part === "0")).join(", ");
 
 const OUTCOMES = {
   "all": () => true,
@@ -136,6 +138,12 @@ function go(at) {
   draw();
 }
 
+// Of a baseline, which has none, one that was asked in its protocol.
+function readerOf(cell, readers) {
+  const asked = reader(cell), end = "|" + cell.protocol;
+  return readers.includes(asked) ? asked : readers.find(key => key.endsWith(end));
+}
+
 async function choose(name, cell) {
   try {
     view.all = await unpack(name);
@@ -151,9 +159,9 @@ async function choose(name, cell) {
   const told = writers.filter(key => written.has(key) && key.includes("|full|"));
   const readers = [...new Set(view.all.flatMap(s => s.scores.map(reader)))].filter(key => !key.startsWith("none|"));
   const [left, right, who] = ["left", "right", "reader"].map(id => $(id).value);
-  fill($("left"), writers, cell ? writers.find(key => key.startsWith(cell.writer)) : left || told.at(-1));
+  fill($("left"), writers, cell ? writers.find(key => key.startsWith(joined(cell.policy, cell.setting, ""))) : left || told.at(-1));
   fill($("right"), ["", ...writers], right || (cell ? "" : told.at(-2)), key => key ? spoken(key) : "nothing");
-  fill($("reader"), readers, cell ? cell.reader : who);
+  fill($("reader"), readers, cell ? readerOf(cell, [who, ...readers]) : who);
   filter();
 }
 
@@ -254,7 +262,7 @@ function side(parent, sample, key) {
   const written = sample.summaries.find(s => writer(s) === key);
   if (written && written.error) add(card, "div", written.error, "bad");
   const stages = written ? written.stages : [];
-  const linked = written && written.evidence, reader = $("reader").value.split("|")[0];
+  const linked = written && written.evidence, reader = split($("reader").value)[0];
   const found = linked && (linked[reader] || Object.values(linked)[0]);
   stages.forEach((stage, i) => stageCard(
     card, sample, stage, stages.length > 1 ? "stage " + (i + 1) : "", i + 1 === stages.length ? found : null));
@@ -308,9 +316,9 @@ function browse() {
   $("after").addEventListener("click", () => go(view.at + 1));
   document.addEventListener("keydown", onKey);
   for (const button of document.querySelectorAll("[data-cell]")) button.addEventListener("click", async () => {
-    const [benchmark, policy, setting, judge, protocol] = button.dataset.cell.split("|");
+    const [benchmark, policy, setting, judge, protocol] = split(button.dataset.cell);
     $("benchmark").value = benchmark;
-    await load({ writer: policy + "|" + setting + "|", reader: judge + "|" + protocol });
+    await load({ policy, setting, judge, protocol });
     $("samples").scrollIntoView();
   });
   const seen = new IntersectionObserver(entries => {

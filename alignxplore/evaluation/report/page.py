@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from alignxplore.evaluation.costs import Cost
 from alignxplore.evaluation.report import plots
-from alignxplore.evaluation.report.tables import Table
+from alignxplore.evaluation.report.tables import Cell, Table
 from alignxplore.evaluation.rows import Result
 from alignxplore.evaluation.worth import Score
 
@@ -96,6 +96,20 @@ def _without_texts(sample: dict) -> dict:
     return sample_copy | blanks | {"summaries": summaries, "scores": scores}
 
 
+def _cells_of(samples: Sequence[dict]) -> set[Cell]:
+    """What there are samples of. What several training runs have together, and the bounds of a world, are of none."""
+    return {
+        (sample["benchmark"], score["policy"], score["setting"], score["judge"], score["protocol"])
+        for sample in samples
+        for score in sample["scores"]
+    }
+
+
+def _joined(cell: Cell) -> str:
+    """As page.js reads it, whatever signs are in the names."""
+    return "|".join(part.replace("%", "%25").replace("|", "%7C") for part in cell)
+
+
 def page(
     first: list[Table],
     others: list[Table],
@@ -126,6 +140,8 @@ def page(
         others=others,
         plots=pictures,
         packs=packs_of(samples, texts),
+        sampled=_cells_of(samples),
+        joined=_joined,
         notes=notes,
         origin=origin,
         style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),

@@ -145,6 +145,29 @@ def test_a_number_leads_to_its_samples(new_page):
     assert chosen == ["books", "sft|full|0", "gpt|choice"]
 
 
+def test_a_number_leads_to_its_own_samples_whatever_signs_are_in_a_name_or_to_none(new_page):
+    """What several training runs have together, and the bounds of a world, are of no sample."""
+    names = ["sft", "a|full", "a", "a%7Cfull"]
+    rows = [("a (2 training runs)", "full", "gpt"), ("best possible", "bound", "none"), ("BM25", "direct", "none")]
+    rows += [(name, "full", "g|t") for name in names]
+    cells = {(line, 1): ("films", *row, "choice") for line, row in enumerate(rows)}
+    entry = sample("films", "both")
+    entry["scores"] = [entry["scores"][-1], score("sft", "gpt", 1, "ok", None) | {"protocol": "paper"}]
+    entry["scores"] += [score(name, "g|t", 1, "ok", None) for name in names]
+    body = [[policy, f"{line}.00"] for line, (policy, *_) in enumerate(rows)]
+    table = Table("a", "First", ["policy", "accuracy"], body, cells=cells)
+    page = new_page(report_page.page([table], [], [], [], [entry], "", ""))
+    assert page.locator("[data-cell]").all_inner_texts() == ["2.00", "3.00", "4.00", "5.00", "6.00"]
+    chosen = []
+    for button in page.locator("[data-cell]").all():
+        button.click()
+        page.wait_for_selector("#sample > p")
+        chosen.append(
+            page.evaluate("['left', 'reader'].map(id => document.getElementById(id).selectedOptions[0].text)")
+        )
+    assert chosen == [["BM25, direct", "g|t, choice"], *([f"{name}, full", "g|t, choice"] for name in names)]
+
+
 def test_a_statement_marks_its_words_in_the_history_and_again_unmarks_them(new_page):
     page = new_page(html())
     browse(page)

@@ -182,7 +182,9 @@ def test_the_page_has_the_samples_of_the_report_and_a_number_leads_to_them(out):
         "target": history[0],
         "shown": 1,
     }
-    sample |= {"history": history, "prompts": [], "summaries": [], "scores": []}
+    judged = {"policy": "ours", "setting": "full", "seed": 0, "judge": "qwen", "protocol": "choice"}
+    judged |= {"value": 1.0, "outcome": "ok", "unread": []}
+    sample |= {"history": history, "prompts": [], "summaries": [], "scores": [judged]}
     write_jsonl(out / "default" / "samples.jsonl", [sample])
     robustness.write_robustness(robustness.RobustnessOptions(out=out))
     page_text = (out / "robustness.html").read_text()
