@@ -74,12 +74,18 @@ def _check_host(url: str) -> None:
     raise ValueError(f"'{url}' names no host and port; an IPv6 address stands in brackets, as in http://[::1]:8000/v1")
 
 
-def _choices(reply: dict) -> list[dict]:
-    """Those of a reply of /v1/completions in the order of their prompts; none where they cannot be told apart."""
+def _choices(reply: dict, count: int) -> list[dict]:
+    """Those of a reply of /v1/completions to `count` prompts, in their order. `TransportError` unless each has one."""
     try:
-        return sorted(reply["choices"], key=lambda choice: choice["index"])
+        choices = sorted(reply["choices"], key=lambda choice: choice["index"])
+        places = [choice["index"] for choice in choices]
     except (KeyError, TypeError):
-        return []
+        choices, places = [], []
+    if len(choices) != count:
+        raise TransportError(f"{len(choices)} choices for {count} prompts")
+    if places != list(range(count)):
+        raise TransportError(f"choices {places} for {count} prompts")
+    return choices
 
 
 class Endpoint:
@@ -255,16 +261,14 @@ class Endpoint:
 
     async def complete(self, prompts: list[list[int]], *, again: bool = True, **body: Any) -> list[dict]:
         """POST /v1/completions with several prompts of token ids; returns the choice of each, in their order. A reply
-        with fewer or more is asked for again like a body that is not JSON; without `again` it is an error at once."""
+        without one each is asked for again like a body that is not JSON; without `again` it is an error at once."""
 
         def usable(reply: dict) -> None:
-            if (count := len(_choices(reply))) != len(prompts):
-                raise TransportError(f"{count} choices for {len(prompts)} prompts")
+            _choices(reply, len(prompts))
 
         request = {"model": self.model, "prompt": prompts} | body
         reply = await self._request("POST", "/completions", request, usable=usable if again else None)
-        usable(reply)
-        return _choices(reply)
+        return _choices(reply, len(prompts))
 
     async def _request(
         self,

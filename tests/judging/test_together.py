@@ -155,10 +155,22 @@ async def test_no_reply_fails_all_who_waited(tokenizer):
     assert {j.status for j in judgements} == {TRANSPORT_ERROR} and "3 choices for 4 prompts" in judgements[0].error
 
 
+REPEATED = [{"index": 0, "logprobs": None}] * 2 + [{"index": place, "logprobs": None} for place in range(2, 32)]
+
+
 @pytest.mark.parametrize(
-    "reply", [{"choices": []}, {"choices": None}, {"message": "upstream warming up"}, {"choices": [{"index": 0}]}]
+    "reply",
+    [
+        {"choices": []},
+        {"choices": None},
+        {"message": "upstream warming up"},
+        {"choices": [{"index": 0}]},
+        {"choices": REPEATED},
+        {"choices": [{"index": str(place)} for place in range(32)]},
+    ],
+    ids=["none", "null", "a message", "too few", "one twice", "no numbers"],
 )
-async def test_a_reply_with_too_few_choices_is_asked_for_again(tokenizer, reply):
+async def test_a_reply_without_one_choice_for_each_prompt_is_asked_for_again(tokenizer, reply):
     """Once, as of a gateway whose model is still coming up: nothing is lost."""
     async with TwoWays(tokenizer) as server, Endpoint(server.url, patience=20) as endpoint:
         judge = Judge(endpoint, tokenizer, PromptSet())
