@@ -4,6 +4,7 @@ Used by scoring.py.
 A judge reads a summary, or in the direct setting the newest part of a raw history that fits its window.
 """
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 
 from alignxplore.evaluation.answers import Answer
 from alignxplore.evaluation.arguments import YES_NO, EvaluationArguments, serving_arguments
-from alignxplore.evaluation.benchmarks import judgement_id
+from alignxplore.evaluation.benchmarks import Benchmark, judgement_id
 from alignxplore.evaluation.conditions import Cell, JudgeRequest, questions
 from alignxplore.history import Fitted, HistoryError, fit
 from alignxplore.journal import REFUSED, TOO_LONG
@@ -26,6 +27,8 @@ from alignxplore.prompts import FORMATS, Messages, PromptSet
 from alignxplore.records import Interaction, Offer, UserRecord
 from alignxplore.serving.models import Model, as_served
 from alignxplore.summarize import count_tokens
+
+log = logging.getLogger(__name__)
 
 CHECK_ROWS = 8
 
@@ -160,3 +163,35 @@ def first_questions(
                 checks.append((context, record.target))
     fallback = cell_list[0].questions[:CHECK_ROWS] if cell_list else ()
     return checks or [(() if reads_histories else None, question.record.target) for question in fallback]
+
+
+async def check(arguments: EvaluationArguments, judge: Downstream, cell_list: list[Cell]) -> None:
+    """Refuse a model that is no judge, of pairs or among k items, whichever it is to be asked about. Protocol paper
+    alone reads written answers, and these are all that is looked at."""
+    reads_letters = "choice" in arguments.protocol
+    checks: list[tuple[bool, Any]] = [(False, judge.check_written)]
+    if reads_letters:
+        checks = [(False, judge.check), (True, partial(ranking.check, judge))]
+    else:
+        cell_list = [cell for cell in cell_list if is_chosen(cell.benchmark, "paper")]
+    is_share = FORMATS[judge.form].reasons or (judge.reads_summaries and not reads_letters)
+    for among_k, check_on in checks:
+        if probes := first_questions(arguments, judge, cell_list, among_k):
+            log.info(
+                "%s: answers with a letter%s (%s %.3f)",
+                judge.name,
+                " of k" if among_k else "",
+                "share of readable answers" if is_share else "mass",
+                await check_on(probes),
+            )
+
+
+def is_chosen(benchmark: Benchmark, protocol: str) -> bool:
+    """True where an item is chosen. Protocol paper, which is there for comparison with published numbers, is of pairs
+    alone."""
+    return not is_written(benchmark, protocol) and not (benchmark.among_k and protocol == "paper")
+
+
+def is_written(benchmark: Benchmark, protocol: str) -> bool:
+    """True where the published score is of a written answer (HiCUPID): nothing is chosen there."""
+    return benchmark.task == "generation" and protocol == "paper"

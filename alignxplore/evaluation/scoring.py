@@ -24,7 +24,7 @@ from alignxplore.evaluation.arguments import (
 from alignxplore.evaluation.benchmarks import Benchmark, check_recipes, check_tasks, find_sets, load_benchmarks
 from alignxplore.evaluation.conditions import Cell, JudgeRequest, questions, requests_of
 from alignxplore.evaluation.history_baselines import HistoryBaselines, check_sources, parse_baselines
-from alignxplore.evaluation.judgements import ask, first_questions, make_judge, unit_id, window_of
+from alignxplore.evaluation.judgements import ask, check, is_chosen, is_written, make_judge, unit_id, window_of
 from alignxplore.evaluation.preview import not_there, sizes
 from alignxplore.evaluation.published import check_pairs
 from alignxplore.evaluation.report import samples, writing
@@ -34,9 +34,8 @@ from alignxplore.evaluation.rows import Result
 from alignxplore.evaluation.scores import score_rows
 from alignxplore.evaluation.worth import Score
 from alignxplore.journal import Journal, RunLock
-from alignxplore.judging import ranking
 from alignxplore.judging.downstream import Downstream
-from alignxplore.prompts import FORMATS, PromptSet
+from alignxplore.prompts import PromptSet
 from alignxplore.records import RecordError, write_json, write_jsonl
 from alignxplore.serving.models import ModelSpec, choose, open_model, parse_all, served_here, whereabouts
 from alignxplore.work import run_units, side_by_side
@@ -82,31 +81,6 @@ async def judge_all(
 def read_answer(row: dict | None) -> Answer | None:
     """The answer of a journal row; None: there is none yet."""
     return None if row is None else Answer.of(row)
-
-
-async def check(arguments: EvaluationArguments, judge: Downstream, cell_list: list[Cell]) -> None:
-    """Refuse a model that is no judge, of pairs or among k items, whichever it is to be asked about."""
-    for among_k, check_on in ((False, judge.check), (True, partial(ranking.check, judge))):
-        if probes := first_questions(arguments, judge, cell_list, among_k):
-            mass = await check_on(probes)
-            log.info(
-                "%s: answers with a letter%s (%s %.3f)",
-                judge.name,
-                " of k" if among_k else "",
-                "share of readable answers" if FORMATS[judge.form].reasons else "mass",
-                mass,
-            )
-
-
-def is_chosen(benchmark: Benchmark, protocol: str) -> bool:
-    """True where an item is chosen. Protocol paper, which is there for comparison with published numbers, is of pairs
-    alone."""
-    return not is_written(benchmark, protocol) and not (benchmark.among_k and protocol == "paper")
-
-
-def is_written(benchmark: Benchmark, protocol: str) -> bool:
-    """True where the published score is of a written answer (HiCUPID): nothing is chosen there."""
-    return benchmark.task == "generation" and protocol == "paper"
 
 
 async def rate_written(

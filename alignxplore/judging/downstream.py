@@ -59,6 +59,9 @@ class Downstream(Speaker, Protocol):
     async def check(self, questions: Sequence[tuple[Any, Interaction]]) -> float:
         """Refuse a model that is none; returns what `least_mass` bounds. `questions`: (what it reads, pair)."""
 
+    async def check_written(self, questions: Sequence[tuple[Any, Interaction]]) -> float:
+        """`check` of what protocol `paper` alone needs of it."""
+
     async def answer(
         self, summary: str | None, history: Sequence[Interaction] | None, item: Interaction, key: Any
     ) -> Judgement:

@@ -11,14 +11,13 @@ from string import ascii_uppercase
 
 from transformers import PreTrainedTokenizerBase
 
-from alignxplore.judging.judgement import JudgeError, Reading, Said, taken
+from alignxplore.judging.judgement import Reading, Said
 from alignxplore.judging.letters import MOST, Judge
-from alignxplore.judging.sampled import ask_selection
+from alignxplore.judging.sampled import MIN_PARSED, ask_selection
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.serving.endpoint import Endpoint
 
-MIN_PARSED = 0.5  # share of the first answers that must name an item
 _VOTE = 20.0  # log-odds of an item that a free answer names: far from the others, and alike for all
 
 
@@ -54,20 +53,8 @@ class ReasoningJudge(Judge):
         return MOST
 
     async def check(self, questions: Sequence[tuple[str | None, Interaction]]) -> float:
-        """Refuse a model most of whose answers name no item. Returns the share that does.
-
-        Raises:
-            JudgeError: fewer than half of the answers could be read; what to look at first is the format.
-        """
-        messages = [self.prompts.judge(summary, item.query, *item.items) for summary, item in questions]
-        _, readings = await taken(messages, self._read)
-        share = sum(reading.unread is None for reading in readings) / len(readings)
-        if share < MIN_PARSED:
-            raise JudgeError(
-                f"{self.name} is no judge: only {share:.0%} of its answers name an item when read as '{self.form}' "
-                f"within {self.answer_tokens} tokens; give its format by --judge_format, or a larger --answer_tokens"
-            )
-        return share
+        """All of its answers are written."""
+        return await self.check_written(questions)
 
     async def _read(self, messages: Messages) -> Reading:
         selection, unread = await ask_selection(self, messages, hash_seed("free answer", messages, self.seed))

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from alignxplore.journal import REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.judgement import JudgeError, Judgement, PaperJudgement, Reading, Said, chosen_first, taken
 from alignxplore.judging.letter_tokens import Letters, find_letters, letters_known, letters_of
-from alignxplore.judging.sampled import ask_paper
+from alignxplore.judging.sampled import ask_paper, check_written
 from alignxplore.judging.together import LONGEST, MASKED, MAX_MASS, ONE_TOKEN, Together, mass_of
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction
@@ -307,6 +307,10 @@ class Judge(LetterReader):
     sees_both = True
     most_choices: int | None = None
     most_tokens: int | None = None
+
+    async def check_written(self, questions: Sequence[tuple[str | None, Interaction]]) -> float:
+        """`check` for protocol `paper` alone, which reads no probabilities: any server will do."""
+        return await check_written(self, [self.sample_messages(summary, item) for summary, item in questions])
 
     async def score(self, summary: str | None, item: Interaction, key: Any) -> Judgement:
         """P(chosen) of one interaction given only a summary. `key` draws the order when one order is asked; see

@@ -6,7 +6,7 @@ from typing import Any
 
 from alignxplore.journal import REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.downstream import Speaker
-from alignxplore.judging.judgement import PaperJudgement, chosen_first
+from alignxplore.judging.judgement import JudgeError, PaperJudgement, chosen_first, taken
 from alignxplore.prompts import FORMATS, Messages, parse_answer
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.serving.endpoint import RequestError, TransportError
@@ -14,6 +14,25 @@ from alignxplore.serving.replies import said
 
 # Published sampling of the judge: temperature 0.6, top_p 0.95, top_k 20, 16 new tokens (2,048 for models that reason).
 PAPER_SAMPLING: dict[str, Any] = {"temperature": 0.6, "top_p": 0.95, "top_k": 20}
+MIN_PARSED = 0.5  # share of the first answers that must name an item
+
+
+async def check_written(judge: Speaker, questions: Sequence[Messages]) -> float:
+    """Refuse a model most of whose written answers name no item. Returns the share that does.
+
+    Raises:
+        JudgeError: fewer than half of the answers could be read; what to look at first is the format.
+    """
+    _, answers = await taken(
+        questions, lambda messages: ask_selection(judge, messages, hash_seed("free answer", messages, judge.seed))
+    )
+    share = sum(unread is None for _, unread in answers) / len(answers)
+    if share < MIN_PARSED:
+        raise JudgeError(
+            f"{judge.name} is no judge: only {share:.0%} of its answers name an item when read as '{judge.form}' "
+            f"within {judge.answer_tokens} tokens; give its format by --judge_format, or a larger --answer_tokens"
+        )
+    return share
 
 
 async def ask_paper(

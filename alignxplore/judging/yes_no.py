@@ -83,6 +83,10 @@ class YesNoJudge(LetterReader):
         reading = await self._read(messages)
         return Said([reading.p_a], reading.mass)
 
+    async def check_written(self, questions: Sequence[tuple[Any, Interaction]]) -> float:
+        """It writes nothing, and is read the same way in protocol `paper`."""
+        return await self.check(questions)
+
     def sample_messages(self, history: Sequence[Interaction], item: Interaction) -> Messages:
         """A prompt for `check`."""
         return self.direct_messages(history, item)

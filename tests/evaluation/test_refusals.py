@@ -11,7 +11,9 @@ from alignxplore.evaluation.benchmarks import SummarySet, load_benchmarks
 from alignxplore.evaluation.conditions import MissingSummary, ReadSummaries, of_summaries
 from alignxplore.evaluation.generation import GenerationArguments, generate
 from alignxplore.evaluation.scoring import EvaluationArguments, evaluate
+from alignxplore.judging.judgement import JudgeError
 from alignxplore.records import Interaction, UserRecord
+from alignxplore.serving.endpoint import TransportError
 from alignxplore.summarize import count_tokens
 from alignxplore.work import TooManyErrors
 from tests.judging.test_letters import LetterServer
@@ -107,3 +109,26 @@ async def test_a_target_that_no_window_takes_is_missing_for_good_and_stops_nothi
     }
     (final,) = [row for row in rows_on_disk if row["status"] != "ok"]
     assert final["status"] == "too_long" and "tokens of prompt, and 4064 fit: HTTP 400" in final["error"]
+
+
+async def test_protocol_paper_alone_needs_no_probabilities_but_answers_that_can_be_read(
+    fake_server, say, tokenizer, record, benchmark_file, tmp_path
+):
+    """A server that reports no log-probabilities, asked by either protocol."""
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    path, text = benchmark_file("world_films", [record(f"u{i}") for i in range(3)]), '{"selection": "Item A"}'
+
+    async def judge(name: str, protocols: list[str]) -> list[tuple]:
+        options = {"data": [str(path)], "out": str(tmp_path / "out"), "cues": [], "baselines": ["none"]}
+        spec = f"{name}={server.url}#{tmp_path / 'tokenizer'}"
+        results = await evaluate(EvaluationArguments(judge=[spec], protocol=protocols, **options))
+        return [(row["setting"], row["n"], row["parse_failures"]) for row in (result.row() for result in results)]
+
+    async with fake_server(lambda body: say(text), max_model_len=16384) as server:
+        assert await judge("written", ["paper"]) == [("none", 3, 0), ("direct", 3, 0)]
+        assert {body["max_tokens"] for body in server.bodies} == {16}, "no letter is asked for"
+        with pytest.raises((JudgeError, TransportError), match="log-probabilities"):
+            await judge("letters", ["choice"])
+        text = "I cannot choose."
+        with pytest.raises(JudgeError, match="only 0% of its answers name an item when read as 'plain' within 16 tok"):
+            await judge("unread", ["paper"])
