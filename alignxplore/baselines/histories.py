@@ -14,7 +14,7 @@ Suffixes of arrays: `P` training persons, `I` items, `F` factors, `H` items of a
 import re
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +22,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from alignxplore.benchmark_files import read_users
-from alignxplore.records import Interaction, RecordError, person_of
+from alignxplore.records import Interaction, RecordError
 
 FACTORS = 32  # of a person or an item (als)
 NEIGHBOURS = 20  # of an item among those of a history (item-knn)
@@ -176,18 +176,26 @@ class Bpr(_ByChoices):
         return float(self._factors_IF[item] @ self._factors_IF[others].mean(0) + self._bias_I[item])
 
 
-def training_choices(files: Iterable[str | Path], without: set[str]) -> dict[str, set[str]]:
-    """Person → all that the person chose in benchmark files, histories and targets, persons of `without` left out.
+def training_choices(files: Iterable[str | Path]) -> dict[str, set[str]]:
+    """Person → all that the person chose in benchmark files, histories and targets.
 
     Raises:
-        RecordError: nobody is left, or a file cannot be read.
+        RecordError: a file cannot be read.
     """
     choices: dict[str, set[str]] = defaultdict(set)
-    files = list(files)
     for path in files:
         for record in read_users(path):
-            if (person := person_of(record.user)) not in without:
-                choices[person] |= {*record.target.taken, *(x.chosen for x in record.history)}
-    if not choices:
-        raise RecordError("item-knn learns from other persons than those of the benchmark; nobody is left", files[0])
+            choices[record.person] |= {*record.target.taken, *(x.chosen for x in record.history)}
     return choices
+
+
+def of_others(choices: dict[str, set[str]], persons: Container[str], file: str | Path) -> dict[str, set[str]]:
+    """The choices of a file without those of some persons.
+
+    Raises:
+        RecordError: nobody is left.
+    """
+    others = {person: texts for person, texts in choices.items() if person not in persons}
+    if not others:
+        raise RecordError("item-knn learns from other persons than those of the benchmark; nobody is left", file)
+    return others

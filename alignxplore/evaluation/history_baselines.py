@@ -2,8 +2,9 @@
 scoring.py; how they score is in alignxplore/baselines/.
 """
 
+import logging
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from alignxplore.baselines.histories import (
     ItemKnn,
     Likeness,
     foresee,
+    of_others,
     scores,
     texts_of,
     training_choices,
@@ -24,14 +26,16 @@ from alignxplore.evaluation.benchmarks import Benchmark, shown_history
 from alignxplore.evaluation.conditions import Cell, foreseen, weighed
 from alignxplore.serving.models import ModelSpec
 
+log = logging.getLogger(__name__)
 ROWS = ("BM25", "item-kNN", "ALS", "BPR")  # of the tables, besides those of encoders
 EMBEDDINGS = "embeddings ("
 BM25, KNN, ALS, BPR, EMBEDDING = "bm25", "item-knn", "als", "bpr", "embedding"
+Learner = ItemKnn | Als | Bpr
+LEARNERS: dict[str, tuple[str, type[Learner]]] = {KNN: (ROWS[1], ItemKnn), ALS: (ROWS[2], Als), BPR: (ROWS[3], Bpr)}
 HELP = (
     f"baselines that read the history, without a judge: {BM25} (words of the items), {KNN}=FILE (who else chose them: "
-    f"benchmark files of training persons; several files: several times), {ALS}=FILE and {BPR}=FILE (the same by "
-    f"factors of persons and items), {EMBEDDING}=MODEL (any encoder, a folder or "
-    "hub id[@revision]); none: no such baseline"
+    f"a benchmark file of training persons); {ALS}=FILE and {BPR}=FILE (the same by factors of persons and items), "
+    f"{EMBEDDING}=MODEL (any encoder, a folder or hub id[@revision]); none: no such baseline"
 )
 
 
@@ -80,44 +84,49 @@ class HistoryBaselines:
     """The baselines of a run; a file or model is read once, for all benchmarks.
 
     Args:
-        persons: of all benchmarks; item-knn learns nothing from them.
+        benchmarks: all of the run. Nothing is learnt from the persons of the one that is scored, or of its copies.
+            User ids are those of a data set, so that persons of other benchmarks are left out by no id.
     """
 
-    def __init__(self, baselines: Sequence[HistoryBaseline], persons: set[str]):
-        self._baselines, self._persons = baselines, persons
+    def __init__(self, baselines: Sequence[HistoryBaseline], benchmarks: Iterable[Benchmark]):
+        self._source_of = {baseline.kind: baseline.source for baseline in baselines}
+        self._persons: dict[str, set[str]] = defaultdict(set)
+        for benchmark in benchmarks:
+            self._persons[_original(benchmark)].update(record.person for record in benchmark.records)
+        self._choices: dict[str, dict[str, set[str]]] = {}
+        self._learners: dict[tuple[str, str], Learner] = {}
         self._encoders: dict[str, Encoder] = {}
 
-    def _choices(self, kind: str) -> dict[str, set[str]]:
-        files = [Path(baseline.source) for baseline in self._baselines if baseline.kind == kind]
-        return training_choices(files, without=self._persons)
-
-    @cached_property
-    def _knn(self) -> ItemKnn:
-        return ItemKnn(self._choices(KNN))
-
-    @cached_property
-    def _als(self) -> Als:
-        return Als(self._choices(ALS))
-
-    @cached_property
-    def _bpr(self) -> Bpr:
-        return Bpr(self._choices(BPR))
+    def _learner(self, kind: str, benchmark: Benchmark, targets: Iterable[str]) -> Learner | None:
+        """What learnt from all but the persons of a benchmark; None where nobody in its file chose a target."""
+        source = self._source_of[kind]
+        if source not in self._choices:
+            self._choices[source] = training_choices([source])
+        choices, persons = self._choices[source], self._persons[_original(benchmark)]
+        if set(targets).isdisjoint(text for texts in choices.values() for text in texts):
+            return None
+        key = kind, _original(benchmark)
+        if key not in self._learners:
+            others = of_others(choices, persons, source)
+            log.info(
+                "%s for %s: %d training persons; %d left out, who are persons of the benchmark",
+                *(LEARNERS[kind][0], _original(benchmark), len(others), len(choices) - len(others)),
+            )
+            self._learners[key] = LEARNERS[kind][1](others)
+        return self._learners[key]
 
     def cells(self, benchmark: Benchmark) -> Iterator[Cell]:
         """One cell a baseline, as of a reader of raw histories; item-knn only where it knows an item."""
-        kinds = {baseline.kind for baseline in self._baselines}
         histories = [shown_history(benchmark, record) for record in benchmark.records]
         targets = [text for record in benchmark.records for text in record.target.candidates]
         texts = dict.fromkeys(text for history in histories for text in texts_of(history))
-        if BM25 in kinds:
+        if BM25 in self._source_of:
             yield self._cell(ROWS[0], Bm25(texts), benchmark, histories)
-        if KNN in kinds and any(map(self._knn.knows, targets)):
-            yield self._cell(ROWS[1], self._knn, benchmark, histories)
-        if ALS in kinds and any(map(self._als.knows, targets)):
-            yield self._cell(ROWS[2], self._als, benchmark, histories)
-        if BPR in kinds and any(map(self._bpr.knows, targets)):
-            yield self._cell(ROWS[3], self._bpr, benchmark, histories)
-        for source in dict.fromkeys(baseline.source for baseline in self._baselines if baseline.kind == EMBEDDING):
+        for kind, (name, _) in LEARNERS.items():
+            learner = self._learner(kind, benchmark, targets) if kind in self._source_of else None
+            if learner and any(map(learner.knows, targets)):
+                yield self._cell(name, learner, benchmark, histories)
+        if source := self._source_of.get(EMBEDDING):
             spec = ModelSpec.parse(source)
             if source not in self._encoders:
                 self._encoders[source] = Encoder(spec.target, spec.revision)
@@ -130,3 +139,8 @@ class HistoryBaselines:
             rankings = (scores(like, history, r.target.candidates) for history, r in rows)
             return weighed(name, "direct", benchmark, rankings)
         return foreseen(name, "direct", benchmark, (foresee(like, history, r.target) for history, r in rows))
+
+
+def _original(benchmark: Benchmark) -> str:
+    """The name of the benchmark that a disturbed copy (NAME~KIND) is of; its own name of any other."""
+    return benchmark.name.partition("~")[0]

@@ -190,8 +190,8 @@ def rates_answers(arguments: EvaluationArguments, benchmarks: dict[str, Benchmar
 
 def cue_scores(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> list[Score]:
     """Score rows of the cues and of the baselines that read a history; no judge is asked."""
-    persons = {record.person for benchmark in benchmarks.values() for record in benchmark.records}
-    baselines, scores = HistoryBaselines(parse_baselines(arguments.baselines), persons), list[Score]()
+    baselines = HistoryBaselines(parse_baselines(arguments.baselines), benchmarks.values())
+    scores = list[Score]()
     orders = arguments.orders, arguments.seed, arguments.rotations
     for benchmark in benchmarks.values():
         protocols = [protocol for protocol in arguments.protocol if is_chosen(benchmark, protocol)]

@@ -14,6 +14,7 @@ from alignxplore.baselines.histories import (
     ItemKnn,
     chosen_less_rejected,
     foresee,
+    of_others,
     scores,
     training_choices,
 )
@@ -124,13 +125,13 @@ def test_item_knn_learns_nothing_from_the_persons_of_the_benchmark(tmp_path):
         for user in ("a#1", "a#2", "b", "c#1")
     ]
     write_jsonl(path, map(user_row, records))
-    choices = training_choices([path], without={"b"})
+    choices = of_others(training_choices([path]), {"b"}, path)
     assert choices == {
         "a": {"film of a#1", "last of a#1", "film of a#2", "last of a#2"},
         "c": {"film of c#1", "last of c#1"},
     }
     with pytest.raises(RecordError, match=r"train\.jsonl: .*nobody is left"):
-        training_choices([path], without={"a", "b", "c"})
+        of_others(training_choices([path]), {"a", "b", "c"}, path)
 
 
 @pytest.fixture(scope="module")

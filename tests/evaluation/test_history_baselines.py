@@ -1,6 +1,7 @@
 """`--baselines` of evaluate.py: the rows that it adds, and what it refuses."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -65,6 +66,32 @@ def test_item_knn_is_left_out_of_a_benchmark_of_which_it_knows_nothing(files, tm
     other = tmp_path / "other.jsonl"
     write_jsonl(other, [user_row(UserRecord("z", (Interaction("a", "b"),), Interaction("c", "d")))])
     assert ("item-kNN", "direct", "choice") not in scored(files[0], f"item-knn={other}")
+
+
+def test_ids_of_another_benchmark_leave_out_nobody(files, tmp_path, caplog):
+    """ "q0" of a benchmark of other items is somebody else than the training person "q0"; of a copy it is the same."""
+    path, train = files
+    namesakes = [UserRecord(f"q{i}", (Interaction(f"x{i}", "y"),), Interaction(f"a{i}", f"b{i}")) for i in range(3)]
+    everyone = [replace(namesakes[0], user=f"{name}{i}") for name in "pq" for i in range(8)]
+    copy = tmp_path / "movielens~shuffled_upi.jsonl"
+    write_jsonl(copy, [json.loads(line) for line in path.read_text().splitlines()[:5]])
+    caplog.set_level("INFO")
+    alone = values(path, baselines=[f"item-knn={train}", f"als={train}"])
+    for rows in (namesakes, everyone):
+        write_jsonl(tmp_path / "personas_upi.jsonl", map(user_row, rows))
+        beside = values(path, copy, tmp_path / "personas_upi.jsonl", baselines=[f"item-knn={train}", f"als={train}"])
+        assert {key: rows for key, rows in beside.items() if key[1] == "movielens"} == alone
+        assert {benchmark for _, benchmark in beside} == {"movielens", "movielens~shuffled"}, "no item is known there"
+    assert "item-kNN for movielens: 4 training persons; 8 left out, who are persons of the benchmark" in caplog.text
+
+
+def values(*paths, baselines) -> dict[tuple[str, str], list[float]]:
+    """The scores of each baseline and benchmark."""
+    rows: dict[tuple[str, str], list[float]] = {}
+    for row in cue_scores(arguments(*baselines), {b.name: b for b in load_benchmarks(map(str, paths))}):
+        if row.policy != "chance":
+            rows.setdefault((row.policy, row.benchmark), []).append(row.value)
+    return rows
 
 
 @pytest.mark.parametrize("text", ["bm52", "bm25=x", "item-knn", "item-knn=", "embedding", "none=1"])
