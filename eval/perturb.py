@@ -12,8 +12,9 @@ benchmark:
     shuffled                 the order is lost
     no_negatives             only what was chosen is known
     mixed[:SHARE]            interactions from another benchmark (--mix) are put in between, as many as a share of what
-                             is shown (default: as many as are shown); the same person's, or a stranger's where it has
-                             none of that person; the copy's manifest and the table say of how many
+                             is shown (default: as many as are shown). The same person's come first, then strangers'.
+                             Equal ids are one person in a data set, in the simulated world and in files of your own.
+                             Manifest and table say how many got a stranger's, and where --mix held too few
     nothing:SHARE            choices of other people are put in between, each with the same one the other way round;
                              together they say nothing, so they must not move a choice
     injected_markup:SHARE    item texts that imitate the prompt's own lines and the chat format, in order to report a

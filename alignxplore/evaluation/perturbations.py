@@ -6,9 +6,9 @@ the same copies in whatever order, and a larger share disturbs what a smaller on
 """
 
 import functools
+import logging
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from alignxplore.evaluation.benchmarks import (
     shown_history,
 )
 from alignxplore.evaluation.derived import refuse_taken_places, write_copy, write_names
+from alignxplore.evaluation.mixtures import Mixture, share_put_in
 from alignxplore.evaluation.strangers import Strangers
 from alignxplore.records import Interaction, Offer, UserRecord, content_hash, hash_seed
 
+log = logging.getLogger(__name__)
 KINDS = (
     "swapped",
     "foreign",
@@ -165,16 +167,9 @@ class Sources:
         return Strangers(self.benchmark.records)
 
     @functools.cached_property
-    def mix_others(self) -> Strangers:
-        return Strangers(self.mix.records if self.mix else ())
-
-    @functools.cached_property
-    def mix_rows(self) -> dict[str, list[UserRecord]]:
-        """Person → rows."""
-        rows = defaultdict(list)
-        for record in self.mix.records if self.mix else ():
-            rows[record.person].append(record)
-        return rows
+    def mixture(self) -> Mixture:
+        assert self.mix is not None  # PerturbOptions sees to it
+        return Mixture(self.benchmark, self.mix)
 
     def foreign(self, record: UserRecord, count: int, seed: int) -> list[Interaction]:
         """`count` interactions of other people of the benchmark."""
@@ -198,23 +193,13 @@ class Sources:
         hidden_count = 0 if len(shown_history(self.benchmark, record)) == len(record.history) else count // 3
         return pairs[: count - hidden_count] + candidates[-hidden_count:] * bool(hidden_count)
 
-    def of_person(self, record: UserRecord, count: int, seed: int) -> list[Interaction]:
-        """The newest `count` interactions of the same person in the benchmark that is mixed in, or of someone drawn by
-        hash; of several rows of a person one is drawn by hash."""
-        rows = self.mix_rows.get(record.person)
-        if rows:
-            other = min(rows, key=lambda row: content_hash(["mixed", record.id, row.id, seed]))
-        else:
-            stranger = self.mix_others.draw(record, "mixed", seed)
-            assert stranger is not None  # nobody there is of this person
-            other = stranger
-        return list(other.history[-count:])
 
-
-def strangers(mix: Benchmark, records: Sequence[UserRecord]) -> int:
-    """How many records get a stranger's interactions, for lack of their own in `mix`."""
-    people = {other.person for other in mix.records}
-    return sum(record.person not in people for record in records)
+def put_in(benchmark: Benchmark, record: UserRecord, kind: str, share: float) -> int:
+    """How many interactions are put into a history, those that are never shown included (see `inserted`)."""
+    shown_count = len(shown_history(benchmark, record))
+    noise_share = share or 1.0 if kind == "mixed" else share  # mixed without a share: as many as are shown
+    count = round(noise_share * shown_count)
+    return 3 * ((count + 1) // 2) if shown_count < len(record.history) else count
 
 
 def perturb(benchmark: Benchmark, kind: str, share: float, mix: Benchmark | None, seed: int) -> Iterator[UserRecord]:
@@ -222,9 +207,7 @@ def perturb(benchmark: Benchmark, kind: str, share: float, mix: Benchmark | None
     sources = Sources(benchmark, mix)
     for record in benchmark.records:
         shown_count = len(shown_history(benchmark, record))
-        noise_share = share or 1.0 if kind == "mixed" else share  # mixed without a share: as many as are shown
-        count = round(noise_share * shown_count)
-        count = 3 * ((count + 1) // 2) if shown_count < len(record.history) else count  # see `inserted`
+        count = put_in(benchmark, record, kind, share)
         if kind == "swapped":
             yield swapped(record, share, shown_count, seed)
         elif kind == "shuffled":
@@ -239,10 +222,27 @@ def perturb(benchmark: Benchmark, kind: str, share: float, mix: Benchmark | None
         elif kind == "foreign_shuffled":
             noisy = inserted(record, sources.foreign(record, count, seed), shown_count, seed)
             yield shuffled(noisy, len(shown_history(benchmark, noisy)), seed)
-        elif kind == "mixed" and mix is not None:
-            yield inserted(record, sources.of_person(record, count, seed), shown_count, seed)
+        elif kind == "mixed":
+            drawn = sources.mixture.draw(record, count, seed)
+            yield inserted(record, [*drawn.own, *drawn.others], shown_count, seed)
         else:
             yield injected(record, kind, share, shown_count, seed)
+
+
+def mixed_facts(
+    benchmark: Benchmark, mix: Benchmark, share: float, copies: Sequence[UserRecord], seed: int
+) -> dict[str, int | str | float]:
+    """What is to be known of a mixed copy: where from, how many records got interactions of a stranger, and how much
+    was put in, as a share of what is shown; how much was asked for where that was more."""
+    mixture, stranger_count, is_short = Mixture(benchmark, mix), 0, False
+    for record in benchmark.records:
+        count = put_in(benchmark, record, "mixed", share)
+        drawn = mixture.draw(record, count, seed)
+        stranger_count += bool(drawn.others)
+        is_short |= len(drawn.own) + len(drawn.others) < count
+    facts: dict[str, int | str | float] = {"mixed_from": mix.name, "strangers": stranger_count}
+    facts["share"] = round(share_put_in(benchmark, copies), 4)
+    return facts | ({"asked_share": share or 1.0} if is_short else {})
 
 
 def parse_kind(text: str) -> tuple[str, float, str]:
@@ -265,6 +265,15 @@ def parse_kind(text: str) -> tuple[str, float, str]:
     return kind, share, kind + (f"{100 * share:g}" if colon else "")
 
 
+def warn_of_short(name: str, facts: Mapping[str, int | str | float]) -> None:
+    """Say where a mixed copy got less than was asked for."""
+    if "asked_share" in facts:
+        log.warning(
+            "%s: %s has too few different interactions: %s of what is shown, not %s; mix in a larger benchmark",
+            *(name, facts["mixed_from"], facts["share"], facts["asked_share"]),
+        )
+
+
 def write_copies(options: PerturbOptions) -> str | None:
     """Write each benchmark undisturbed and disturbed in every way; says how many histories changed."""
     mix = load_benchmark(options.mix, option="mix") if options.mix else None
@@ -281,11 +290,12 @@ def write_copies(options: PerturbOptions) -> str | None:
         for kind, share, name in kinds:
             rows = list(perturb(benchmark, kind, share, mix, options.seed))
             change_count = sum(row.history != record.history for row, record in zip(rows, benchmark.records))
-            facts: dict[str, int | str] = {"disturbed": change_count}
+            facts: dict[str, int | str | float] = {"disturbed": change_count}
             note = ""
             if mix and kind == "mixed":
-                facts |= {"mixed_from": mix.name, "strangers": strangers(mix, benchmark.records)}
+                facts |= mixed_facts(benchmark, mix, share, rows, options.seed)
                 note = f", {facts['strangers']} with a stranger's interactions"
+                warn_of_short(f"{benchmark.name}~{name}", facts)
             count = write_copy(out, f"{benchmark.name}~{name}", rows, benchmark, task=benchmark.task, **facts)
             print(f"{benchmark.name}~{name}: {count} users, {change_count} with another history{note}")
     write_names(out, names)

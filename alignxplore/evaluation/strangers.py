@@ -7,7 +7,7 @@ draw but those that fall to that user.
 """
 
 from bisect import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from alignxplore.records import UserRecord, content_hash
@@ -26,12 +26,16 @@ class Strangers:
 
     def draw(self, record: UserRecord, *key: Any) -> UserRecord | None:
         """Somebody else than the person of a record; None where there is nobody."""
-        start = bisect(self._points, content_hash([record.id, *key], DIGITS))
+        return next((other for other in self.walk(record, *key) if other.person != record.person), None)
+
+    def walk(self, record: UserRecord, *key: Any) -> Iterator[UserRecord]:
+        """Everybody, the same person too, each once: in the order of the ring from where a draw begins."""
+        start, seen_ids = bisect(self._points, content_hash([record.id, *key], DIGITS)), set()
         for step in range(len(self._records)):
             other = self._records[(start + step) % len(self._records)]
-            if other.person != record.person:
-                return other
-        return None
+            if other.id not in seen_ids:
+                seen_ids.add(other.id)
+                yield other
 
 
 def _points(record: UserRecord) -> list[str]:

@@ -70,13 +70,17 @@ def obedience(out: Path, benchmarks: list[Benchmark]) -> dict[tuple[str, str, st
 
 
 def mixtures(benchmarks: list[Benchmark]) -> str:
-    """What must be said of mixed copies: whose interactions were put in."""
-    parts = [
-        f"{label(b.name)}: {manifest['strangers']} of {len(b.records)}"
-        for b in benchmarks
-        if "strangers" in (manifest := read_manifest(b.path))
+    """What must be said of mixed copies: whose interactions were put in, and where they were fewer than asked for."""
+    manifests = {label(b.name): (len(b.records), read_manifest(b.path)) for b in benchmarks}
+    strangers = [f"{name}: {m['strangers']} of {count}" for name, (count, m) in manifests.items() if "strangers" in m]
+    shorts = [
+        f"{name}: {percent(m['share'])} % of what is shown, not {percent(m['asked_share'])} %"
+        for name, (_, m) in manifests.items()
+        if "asked_share" in m
     ]
-    return f" Mixed in from a stranger, for lack of the user's own interactions: {', '.join(parts)}." if parts else ""
+    head = " Mixed in from a stranger, for lack of the user's own interactions"
+    note = f"{head}: {', '.join(strangers)}." if strangers else ""
+    return note + (f" Less was put in than asked for, as there was no more: {', '.join(shorts)}." if shorts else "")
 
 
 def untouched(benchmarks: list[Benchmark]) -> set[str]:

@@ -119,7 +119,11 @@ def test_the_note_says_how_many_got_a_strangers_interactions(out, record):
     write_names(out / "data", ["mind", "mind~mixed"])
     write_jsonl(out / "data" / "mind~mixed_upi.jsonl", [user_row(record(str(i))) for i in range(10)])
     write_json(out / "data" / "mind~mixed_upi.build.json", {"task": "recommendation", "strangers": 3})
-    assert "MIND, mixed: 3 of 10" in robustness.tables(out)[0].note
+    note = robustness.tables(out)[0].note
+    assert "MIND, mixed: 3 of 10" in note and "Less" not in note
+    facts = {"task": "recommendation", "strangers": 10, "share": 0.0512, "asked_share": 0.75}
+    write_json(out / "data" / "mind~mixed_upi.build.json", facts)
+    assert "as there was no more: MIND, mixed: 5.12 % of what is shown, not 75.00 %." in robustness.tables(out)[0].note
 
 
 def test_where_nothing_was_passed_over_no_change_is_shown(out):
