@@ -80,7 +80,7 @@ def parse_history(
     return tuple(replace(x, rejected=None) if x.same else x for x in interactions)
 
 
-def check_target(item: Interaction, path: str | Path, line: int, field: str) -> None:
+def check_target(item: Interaction, path: str | Path, line: int | None, field: str) -> None:
     """Raise RecordError unless one of two different items was chosen."""
     if item.rejected is None:
         raise RecordError(NO_ALTERNATIVE, path, line, f"{field}.rejected")
@@ -146,7 +146,7 @@ def _text_or_none(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def parse_target(row: Any, path: str | Path, line: int, default_query: str | None = None) -> Interaction:
+def parse_target(row: Any, path: str | Path, line: int | None = None, default_query: str | None = None) -> Interaction:
     """The `target` field of a row: a pair, or an offer where `rejected` is a list. An item that a list repeats counts
     once.
 
@@ -167,7 +167,7 @@ def parse_target(row: Any, path: str | Path, line: int, default_query: str | Non
     return Offer(pair.chosen, None, pair.query, tuple(other_items), tuple(rejected.values()))
 
 
-def _texts(name: str, texts: Any, path: str | Path, line: int) -> dict[str, str]:
+def _texts(name: str, texts: Any, path: str | Path, line: int | None) -> dict[str, str]:
     """The items of a list (or one by itself), by what stands in them but for white space."""
     texts = texts if isinstance(texts, list) else [texts]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):

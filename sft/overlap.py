@@ -5,10 +5,11 @@
     python overlap.py --train VanillaH1/AlignXplorePlus-SFT --benchmarks VanillaH1/AlignXplorePlus-Benchmark
 
 The last line compares the published sets. Training rows are user records, RL rows, or prompt/completion rows (items
-are then looked for in the prompt's text). A pair is (chosen, rejected) in either order; a user is a person of one data
-set, whatever the row's number behind "#". Name the data set of a file that is not named after it: `mind=rl.jsonl`.
-`books_rl.jsonl` and `books_train.jsonl` are of the set of `books_upi.jsonl`. A row that names no user is counted as
-such. A row is dropped if it shares its user, or a pair with a benchmark's target.
+are then looked for in the prompt's text). A pair is (chosen, rejected) in either order; a choice among k items holds
+one for each item taken and each passed over. A user is a person of one data set, whatever the row's number behind "#".
+Name the data set of a file that is not named after it: `mind=rl.jsonl`. `books_rl.jsonl` and `books_train.jsonl` are
+of the set of `books_upi.jsonl`. A row that names no user is counted as such. A row is dropped if it shares its user,
+or a pair with a benchmark's target.
 """
 
 from alignxplore.command import run

@@ -11,12 +11,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from alignxplore import datasets
-from alignxplore.benchmark_files import parse_history, parse_interaction, read_users, user_of
+from alignxplore.benchmark_files import parse_history, parse_interaction, parse_target, read_users, user_of
 from alignxplore.command import option
 from alignxplore.prompts import break_markup
-from alignxplore.records import Interaction, RecordError, person_of, refuse_same_files, write_jsonl
+from alignxplore.records import Interaction, Offer, RecordError, person_of, refuse_same_files, write_jsonl
 from alignxplore.sft.tokenised_set import read_rows
 from alignxplore.synthesis.streams import all_behaviours
 
@@ -47,11 +48,16 @@ class Seen:
     by_first_line: dict[str, set[str]] = field(default_factory=dict)  # items by first line, to find them in a text
 
 
-def pair_of(item: Interaction) -> Pair | None:
-    """The two texts, as prompts show them; None where there was no alternative."""
-    if item.rejected is None:
-        return None
-    return frozenset(break_markup(text).strip() for text in item.items)
+def pairs_of(item: Interaction) -> set[Pair]:
+    """What was taken beside what was passed over, as prompts show them: one pair, or of a choice among k items all
+    of them; none where there was no alternative."""
+    passed_over = item.passed_over if isinstance(item, Offer) else (item.rejected,)
+    taken = [_shown(text) for text in item.taken]
+    return {frozenset((text, _shown(other))) for text in taken for other in passed_over if other is not None}
+
+
+def _shown(text: str) -> str:
+    return break_markup(text).strip()
 
 
 def read_benchmarks(paths: list[str]) -> Seen:
@@ -61,8 +67,8 @@ def read_benchmarks(paths: list[str]) -> Seen:
         persons = contents.persons.setdefault(name, set())
         for record in read_users(path, allow_duplicates=True):
             persons.add(record.person)
-            contents.targets.update(filter(None, [pair_of(record.target)]))
-            contents.pairs.update(filter(None, map(pair_of, all_behaviours(record))))
+            contents.targets |= pairs_of(record.target)
+            contents.pairs.update(*map(pairs_of, all_behaviours(record)))
     for pair in contents.pairs:
         for text in pair:
             contents.partners.setdefault(text, set()).update(pair - {text})
@@ -100,6 +106,13 @@ def set_of_benchmarks(path: str, contents: Seen) -> str | None:
     return name if name in contents.persons else None
 
 
+def training_target(target: Any, place: str) -> Interaction:
+    """The target of a training row: a choice among k items, or one that need have no alternative."""
+    if isinstance(target, dict) and isinstance(target.get("rejected"), list):
+        return parse_target(target, place)
+    return parse_interaction(target, place, field="target")
+
+
 def shared(row: dict, contents: Seen, place: str, name: str | None) -> dict[str, bool]:
     """What one training row shares with the benchmarks; `place` names it in messages, `name` is the data set of its
     user."""
@@ -108,8 +121,8 @@ def shared(row: dict, contents: Seen, place: str, name: str | None) -> dict[str,
         pairs = shown_pairs(row, contents)
     else:
         items = parse_history(row, place)
-        items += (parse_interaction(row["target"], place, field="target"),) if row.get("target") else ()
-        pairs = {pair for item in items if (pair := pair_of(item))}
+        items += (training_target(row["target"], place),) if row.get("target") else ()
+        pairs = set[Pair]().union(*map(pairs_of, items))
     person, seen_pair = user and person_of(user), not pairs.isdisjoint(contents.pairs)
     sets = {set_name for set_name, persons in contents.persons.items() if person in persons}
     is_same_person = bool(sets) and seen_pair if name is None else name in sets

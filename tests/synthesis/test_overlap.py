@@ -1,12 +1,13 @@
 """Users and pairs that training rows share with benchmarks, in every kind of row."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from alignxplore.benchmark_files import user_row
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction, RecordError, UserRecord, write_jsonl
+from alignxplore.records import Interaction, Offer, RecordError, UserRecord, write_jsonl
 from alignxplore.synthesis.overlap import OverlapOptions, check, overlap
 
 
@@ -58,6 +59,40 @@ def test_overlap_finds_items_of_several_lines_in_prompts(tmp_path, past):
         )
         (count,) = check([str(tmp_path / "sft.jsonl")], [str(tmp_path / "bench_upi.jsonl")]).values()
         assert (count["target"], count["pair"]) == (hits, hits)
+
+
+def test_choices_among_k_items_share_each_pair_that_they_hold(tmp_path):
+    """What was taken beside each item that was passed over; two that were passed over are no pair of anybody."""
+    held_out, stranger = user("u"), user("x")
+    offer = Offer("taken", None, None, ("also taken",), ("left", "also left"))
+    offers = [user_row(replace(record, target=offer)) for record in (held_out, replace(stranger, user="w"))]
+    write_jsonl(tmp_path / "bench_upi.jsonl", offers[:1])
+    rows = [
+        user_row(replace(stranger, user=f"x{i}", target=Interaction(*pair)))
+        for i, pair in enumerate([("left", "also taken"), ("taken", "also left"), ("left", "also left")])
+    ]
+    path = tmp_path / "users.jsonl"
+    write_jsonl(path, rows + offers[1:])
+    (count,) = check([str(path)], [str(tmp_path / "bench_upi.jsonl")], str(tmp_path / "clean")).values()
+    assert (count["rows"], count["target"], count["pair"], count["dropped"]) == (4, 3, 3, 3)
+    sft = [{"prompt": PromptSet().infer([Interaction(*pair)]), "completion": []} for pair in (("left", "taken"), "ab")]
+    write_jsonl(tmp_path / "sft.jsonl", sft)
+    (count,) = check([str(tmp_path / "sft.jsonl")], [str(tmp_path / "bench_upi.jsonl")]).values()
+    assert (count["target"], count["pair"]) == (1, 1)
+    write_jsonl(tmp_path / "pairs_upi.jsonl", rows[:1])
+    (count,) = check([str(tmp_path / "bench_upi.jsonl")], [str(tmp_path / "pairs_upi.jsonl")]).values()
+    assert (count["target"], count["pair"]) == (1, 1), "a file of choices among k to train on"
+
+
+@pytest.mark.parametrize("items", [["a", "b"], []])
+def test_a_target_that_cannot_be_read_is_named(items, tmp_path):
+    write_jsonl(tmp_path / "bench_upi.jsonl", [user_row(user("u"))])
+    write_jsonl(tmp_path / "users.jsonl", [user_row(user("x")) | {"target": {"chosen": "a", "rejected": None}}])
+    (count,) = check([str(tmp_path / "users.jsonl")], [str(tmp_path / "bench_upi.jsonl")]).values()
+    assert (count["rows"], count["dropped"]) == (1, 0), "nothing to share, and no error"
+    write_jsonl(tmp_path / "users.jsonl", [user_row(user("x")) | {"target": {"chosen": "a", "rejected": items}}])
+    with pytest.raises(RecordError, match=r"users\.jsonl:1: field 'target\.rejected': (holds an item|expected at)"):
+        check([str(tmp_path / "users.jsonl")], [str(tmp_path / "bench_upi.jsonl")])
 
 
 def rows_of(folder, name: str, users: list[UserRecord]) -> str:
