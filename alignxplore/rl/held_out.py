@@ -78,7 +78,11 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def reward_of(judge: str | None) -> Score:
     """A summary → the confidence of `judge` in the chosen item (None: the reward, the mean of the reward's judges); 0
-    where there is no summary to read, None where the judgement failed."""
+    where there is no summary to read, None where the judgement or the engine failed.
+
+    A stage that was never written is none to read, either: a model whose summaries leave no room for the next stage
+    must not look better for it.
+    """
 
     def score(summary: dict) -> float | None:
         if _tells_nothing(summary):

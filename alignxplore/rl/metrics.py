@@ -33,7 +33,8 @@ OfJudge = Callable[[Sequence[RolloutRecord], str], float | None]
 OfStep = Callable[[Sequence[ChainRecord]], float | None]
 F = TypeVar("F", bound=Callable[..., float | None])
 STAGE: dict[str, OfStage] = {}
-TRAINING: dict[str, OfStage] = {}  # of returns, which validation has none of
+# Validation has no returns, and what its summaries earned is worked out by alignxplore/rl/held_out.py.
+TRAINING: dict[str, OfStage] = {}
 JUDGE: dict[str, OfJudge] = {}
 STEP: dict[str, OfStep] = {}
 
@@ -73,7 +74,7 @@ def _all(groups: Iterable[GroupRecord]) -> list[RolloutRecord]:
     return [rollout for group in groups for rollout in group.rollouts]
 
 
-@of_stage
+@of_returns
 def reward(groups: Sequence[GroupRecord]) -> float | None:
     """Mean reward of a summary: bad format counts 0, a failed judgement not at all."""
     return _mean(r.reward for r in _all(groups))
@@ -215,7 +216,7 @@ def stage_metrics(records: Sequence[ChainRecord], prefix: str = "") -> Numbers:
     by what became of them.
 
     Args:
-        prefix: "val/" for validation, which trains on none of it.
+        prefix: "val/" for validation, of which the rewards are left out.
     """
     stages: dict[int, list[GroupRecord]] = defaultdict(list)
     for group in (group for record in records for group in record.groups):
@@ -226,8 +227,8 @@ def stage_metrics(records: Sequence[ChainRecord], prefix: str = "") -> Numbers:
         values = {name: function(groups) for name, function in (STAGE | ({} if prefix else TRAINING)).items()}
         values |= _by_judge(_all(groups)) | _baselines(records, stage)
         metrics |= {f"{prefix}stage{stage + 1}/{name}": value for name, value in _known(values)}
-    rewards = [metrics[key] for stage in stages if (key := f"{prefix}stage{stage + 1}/reward") in metrics]
-    return metrics | ({f"{prefix}reward": fmean(rewards)} if rewards else {})
+    rewards = [metrics[key] for stage in stages if (key := f"stage{stage + 1}/reward") in metrics]
+    return metrics | ({"reward": fmean(rewards)} if rewards else {})
 
 
 def _known(values: dict[str, float | None]) -> list[tuple[str, float]]:
@@ -250,23 +251,6 @@ def _lost_by_status(records: Sequence[ChainRecord]) -> Counter[str]:
     if unwritten := sum(record.lost for record in records):
         counts["unwritten"] = unwritten
     return counts
-
-
-def validation_metrics(records: Sequence[ChainRecord], stages: int) -> Numbers:
-    """The same of held-out users, who write one summary a stage. A stage that was never written counts 0, as bad
-    format does: a model whose summaries leave no room for the next stage must not look better for it. A user whom the
-    engine failed is left out: it is not the policy's fault."""
-    metrics, rewards = stage_metrics(records, "val/"), []
-    records = [record for record in records if not record.failed]
-    for stage in range(stages):
-        stage_rewards = [r.reward for record in records for g in record.groups if g.stage == stage for r in g.rollouts]
-        values = [reward for reward in stage_rewards if reward is not None] + [0.0] * (
-            len(records) - len(stage_rewards)
-        )
-        if values:
-            rewards.append(fmean(values))
-            metrics[f"val/stage{stage + 1}/reward"] = rewards[-1]
-    return metrics | ({"val/reward": fmean(rewards)} if rewards else {})
 
 
 def constant_judge(records: Sequence[ChainRecord]) -> str | None:

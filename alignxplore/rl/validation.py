@@ -16,7 +16,7 @@ from alignxplore.records import read_object
 from alignxplore.rl.chain import BAD_FORMAT
 from alignxplore.rl.checkpoints import VALIDATION, Checkpoints, publish_model
 from alignxplore.rl.held_out import held_out_metrics, held_out_rows, sentence
-from alignxplore.rl.metrics import Numbers, StepLog, losses, validation_metrics
+from alignxplore.rl.metrics import Numbers, StepLog, losses, stage_metrics
 from alignxplore.rl.reward import judge_names
 from alignxplore.rl.settings import RunStopped, Streaming
 from alignxplore.rl.step_records import ChainRecord, samples
@@ -85,10 +85,8 @@ class Validation:
         if not records:
             return {}, fault
         rows = held_out_rows(records, step, self.settings.stages)
-        metrics = validation_metrics(records, self.settings.stages)
-        if fault:  # its reward is of the few that were left: no model may become the best by it, now or after a resume
-            metrics.pop("val/reward", None)
-        else:
+        metrics = stage_metrics(records, "val/")
+        if not fault:  # it would be of the few that were left: no model may become the best by it, even after a resume
             metrics |= held_out_metrics(rows, self.start, self.of_reward + self.observers)
         self.rows.append(*rows)
         if not step:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from alignxplore.rl.held_out import held_out_metrics, held_out_rows, sentence
-from alignxplore.rl.metrics import validation_metrics
+from alignxplore.rl.metrics import stage_metrics
 from alignxplore.rl.settings import Streaming
 from alignxplore.rl.step_records import ChainRecord, GroupRecord, RolloutRecord, failed_record
 from alignxplore.rl.validation import Validation
@@ -77,8 +77,7 @@ def test_whom_the_engine_failed_is_left_out_and_lowers_nothing():
         and metrics["val/judge/accuracy"] == without["val/judge/accuracy"]
     )
     assert metrics["val/judge/coverage"] == pytest.approx(8 / 10)
-    assert validation_metrics(records, 2)["val/reward"] == validation_metrics(NOW, 2)["val/reward"]
-    assert validation_metrics(records, 2)["val/lost_share"] > validation_metrics(NOW, 2)["val/lost_share"]
+    assert stage_metrics(records, "val/")["val/lost_share"] > stage_metrics(NOW, "val/")["val/lost_share"]
 
 
 def test_the_reward_counts_bad_format_and_what_was_not_written_as_nothing(metrics):
@@ -88,11 +87,18 @@ def test_the_reward_counts_bad_format_and_what_was_not_written_as_nothing(metric
     assert metrics["val/persons"] == 3
 
 
+def test_the_reward_is_worked_out_in_one_place(metrics):
+    assert {name for name in stage_metrics(NOW, "val/") if "reward" in name} == {
+        f"val/stage{k}/reward_spread" for k in (1, 2)
+    }
+    assert stage_metrics(NOW)["stage1/reward"] == metrics["val/stage1/reward"], "all of that stage were judged"
+
+
 def test_bad_format_is_a_share_of_the_summaries_that_were_written(metrics):
     """By stage and over all of them, in training and here: what was never written is counted by itself."""
     assert metrics["val/bad_format"] == 1 / 7 and metrics["val/stage2/bad_format"] == 1 / 3
     failed = [*NOW, failed_record("dan", 4, 2, RuntimeError("engine died"))]
-    for name, value in validation_metrics(failed, 2).items():
+    for name, value in stage_metrics(failed, "val/").items():
         if name.endswith("/bad_format"):
             assert held_out_metrics(held_out_rows(failed, 4, 2), [], [])[name] == value == metrics[name]
     nothing = held_out_metrics(held_out_rows([record("cem", problem="too_long: stage 1")], 4, 2), [], [])
@@ -238,10 +244,13 @@ def test_a_resumed_run_is_compared_with_the_start_of_the_first(validate):
     ]
 
 
-def test_a_validation_that_was_lost_has_rows_and_no_interval(validate):
+def test_a_validation_that_was_lost_has_rows_and_no_reward(validate):
+    """Not of a stage, either: it would be of the few that were left."""
     records = [record(user, summary(None, 0.5, "transport_error"), summary(0.5, 0.5)) for user in ("ann", "bob")]
     metrics = validate(2, (4, records))[0]
-    assert "val/reward" not in metrics and not [name for name in metrics if name.endswith(("_low", "coverage"))]
+    assert [name for name in metrics if "reward" in name and "spread" not in name] == []
+    assert not [name for name in metrics if name.endswith(("_low", "accuracy", "coverage"))]
+    assert metrics["val/lost_share"] == 0.5 and metrics["val/stage2/tokens"] == 3
     assert [row["stages"][0]["status"] for row in validate.rows()] == ["transport_error"] * 2
 
 
