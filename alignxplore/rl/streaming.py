@@ -30,7 +30,7 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from alignxplore.history import fit
-from alignxplore.prompts import PromptSet
+from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import Interaction, content_hash, hash_seed
 from alignxplore.rl.chain import Chain, ChainRunner, Generation, Group, Prompt
 from alignxplore.rl.dataset import parse_row
@@ -95,7 +95,7 @@ class VerlPolicy:
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
-            enable_thinking=self.form == "think",
+            enable_thinking=FORMATS[self.form].reasons,
         )
         return list(ids)
 

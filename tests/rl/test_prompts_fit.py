@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from alignxplore.history import HistoryError
-from alignxplore.prompts import PromptSet
+from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import Interaction
 
 HISTORY = [Interaction(f"Chase about wolves number {i}", f"Comedy with twins number {i}") for i in range(40)]
@@ -22,7 +22,9 @@ def policy():
 
     prompts = PromptSet("default")
     with ThreadPoolExecutor(1) as thread:
-        yield lambda budget: VerlPolicy(None, make_tokenizer(1, 800, prompts), prompts, {}, budget, "think", 1, thread)
+        yield lambda budget, form="think": VerlPolicy(
+            None, make_tokenizer(1, 800, prompts), prompts, {}, budget, form, 1, thread
+        )
 
 
 async def test_a_very_long_past_summary_leaves_system_text_and_instruction_whole(policy):
@@ -59,6 +61,15 @@ async def test_no_prompt_is_tokenised_twice_and_one_that_fits_once(policy, monke
     right = fit_prompt(tight.tokenizer, tight.prompts, HISTORY, "Likes suspense.", 700)
     assert (len(cut.ids), cut.dropped) == (right.tokens, right.dropped)
     assert len(cut.ids) == count_tokens(tight.tokenizer, tight.prompts.infer(right.interactions, "Likes suspense."))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+async def test_reasoning_is_asked_for_as_in_evaluation_whatever_the_format(policy, form):
+    from alignxplore.summarize import fit_prompt
+
+    writer = policy(9000, form)
+    right = fit_prompt(writer.tokenizer, writer.prompts, HISTORY, "Likes suspense.", 9000, form)
+    assert len((await writer.prompt(HISTORY, "Likes suspense.")).ids) == right.tokens
 
 
 async def test_the_longest_prompt_still_fits_what_verl_would_cut(policy):
