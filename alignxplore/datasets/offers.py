@@ -16,7 +16,6 @@ from alignxplore.datasets.building import Example, Job, Popularity
 from alignxplore.datasets.catalogue import Catalogue
 from alignxplore.records import Offer, hash_seed
 
-NEGATIVES = ("uniform", "popularity")
 _TRIES = 64  # draws of an item that is free, before the free ones are listed
 
 

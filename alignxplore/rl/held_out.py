@@ -121,7 +121,7 @@ def held_out_metrics(rows: Sequence[dict], start: Sequence[dict], judges: Sequen
     stages = range(len(rows[0]["stages"])) if rows else range(0)
     for place, places in [("", stages), *((f"stage{k + 1}/", [k]) for k in stages)]:
         summaries, start_summaries = ([row["stages"][k] for row in source for k in places] for source in (rows, start))
-        people = _numbered([person_of(row["user"]) for row in rows for _ in places])
+        people = [person_of(row["user"]) for row in rows for _ in places]
         if written := [summary["status"] for summary in summaries if _is_written(summary)]:
             metrics[f"val/{place}bad_format"] = written.count(BAD_FORMAT) / len(written)
         metrics |= _measured(f"val/{place}reward", reward_of(None), summaries, start_summaries, people)
@@ -131,7 +131,7 @@ def held_out_metrics(rows: Sequence[dict], start: Sequence[dict], judges: Sequen
 
 
 def _of_judge(
-    judge: str, name: str, summaries: Sequence[dict], start_summaries: Sequence[dict], people: Sequence[int]
+    judge: str, name: str, summaries: Sequence[dict], start_summaries: Sequence[dict], people: Sequence[str]
 ) -> Numbers:
     """What one judge says of the summaries of one place; only how few it answered, if that is none."""
     if not _is_known(judge, summaries):
@@ -147,7 +147,7 @@ def _of_judge(
 
 
 def _measured(
-    name: str, score: Score, summaries: Sequence[dict], start_summaries: Sequence[dict], people: Sequence[int]
+    name: str, score: Score, summaries: Sequence[dict], start_summaries: Sequence[dict], people: Sequence[str]
 ) -> Numbers:
     """Mean of a score over summaries, and its change since `start_summaries` (in the same places, or none)."""
     scores = [score(summary) for summary in summaries]
@@ -166,11 +166,6 @@ def _measured(
         low, high = change.low, change.high
         metrics |= {f"{name}_change": change.difference, f"{name}_change_low": low, f"{name}_change_high": high}
     return {key: float(value) for key, value in metrics.items() if not math.isnan(value)}
-
-
-def _numbered(names: Sequence[str]) -> list[int]:
-    numbers: dict[str, int] = {}
-    return [numbers.setdefault(name, len(numbers)) for name in names]
 
 
 def sentence(metrics: Numbers, judges: Sequence[str]) -> str:
