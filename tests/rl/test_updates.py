@@ -21,6 +21,21 @@ def test_lost_rows_are_missed_by_every_update_alike():
     assert update_order(keys[:26], tags(26, 0), 8) == list(range(26)), "before verl fills up"
 
 
+def test_rows_of_one_place_come_in_the_order_of_their_keys_whoever_ended_first():
+    keys = [f"{batch}_{user}_{n}" for batch, user, n in zip("hgfedcba", "aabbccdd", "01010101")]
+    tags_of_rows = [{"order": "007"}] * 8
+    arrived = [5, 2, 7, 0, 3, 6, 1, 4]
+    first = [keys[i] for i in update_order(keys, tags_of_rows, 4)]
+    late_keys = [keys[i] for i in arrived]
+    assert [late_keys[i] for i in update_order(late_keys, tags_of_rows, 4)] == first == keys
+    other_batch = [f"x{key[1:]}" for key in late_keys]
+    assert [other_batch[i][1:] for i in update_order(other_batch, tags_of_rows, 4)] == [key[1:] for key in keys]
+
+
+def test_fewer_rows_than_an_update_has_are_one_update():
+    assert update_order([f"u_{i}" for i in range(5)], tags(5, 0), 8) == list(range(5))
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 8, 64])
 def test_every_row_has_one_place_and_one_rank_changes_nothing(ranks):
     lengths = film_lengths(4 * ROWS // 8)
