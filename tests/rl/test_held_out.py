@@ -11,7 +11,7 @@ from alignxplore.rl.held_out import held_out_metrics, held_out_rows, sentence
 from alignxplore.rl.metrics import stage_metrics
 from alignxplore.rl.settings import Streaming
 from alignxplore.rl.step_records import ChainRecord, GroupRecord, RolloutRecord, failed_record
-from alignxplore.rl.validation import Validation
+from alignxplore.rl.validation import ENOUGH, Validation
 from alignxplore.statistics import estimate, paired
 
 
@@ -252,6 +252,26 @@ def test_a_validation_that_was_lost_has_rows_and_no_reward(validate):
     assert not [name for name in metrics if name.endswith(("_low", "accuracy", "coverage"))]
     assert metrics["val/lost_share"] == 0.5 and metrics["val/stage2/tokens"] == 3
     assert [row["stages"][0]["status"] for row in validate.rows()] == ["transport_error"] * 2
+
+
+@pytest.mark.parametrize(
+    ("start", "count", "ends"),
+    [("new", ENOUGH, True), ("new", ENOUGH - 1, False), ("resumed", ENOUGH, False), ("validated", ENOUGH, False)],
+)
+def test_bad_format_throughout_ends_a_run_at_its_first_validation_only(tmp_path, start, count, ends):
+    """Later it is what training has come to, which has limits of its own."""
+    settings = Streaming(judges="judge=http://x/v1", out=str(tmp_path))
+    validation = Validation(settings, checkpoints=None, dtype="float32")
+    validation.resume([{"step": 1, "val/bad_format": 0.1}] if start == "resumed" else [], 2)
+
+    def fault_of(records):
+        return validation.run(SimpleNamespace(validate=lambda *_: records), [], 4)[1]
+
+    if start == "validated":
+        assert fault_of(NOW) is None
+    fault = fault_of([record(f"u{i}", BAD) for i in range(count)])
+    validation.rows._file.close()
+    assert f"all {count} summaries are in bad format" in fault if ends else fault is None
 
 
 def test_a_reward_lies_in_its_interval_where_a_judgement_is_missing(validate):

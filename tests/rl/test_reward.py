@@ -13,10 +13,12 @@ from alignxplore.journal import TRANSPORT_ERROR
 from alignxplore.judging.judgement import JudgeError
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
+from alignxplore.rl import reward as reward_module
 from alignxplore.rl.checks import check_judges
-from alignxplore.rl.reward import Judges, Watched
+from alignxplore.rl.reward import Judges, Watched, tokenizer_of
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
+from alignxplore.serving.models import ModelSpec
 from tests.rl import fake_judge
 
 COFFEE = Interaction("cold coffee", "mint tea", "What to drink?")
@@ -184,6 +186,19 @@ async def test_a_judge_that_watches_and_fails_is_missing_and_costs_no_reward(wat
     assert set(reward.by_judge) == {"a"} and reward.missing["w"].startswith(TRANSPORT_ERROR)
 
 
+@pytest.mark.parametrize(("patience", "watching"), [(1000.0, 0.2), (0.2, 1000.0)])
+async def test_a_judge_that_watches_and_has_gone_is_waited_for_no_longer_than_a_minute(
+    watched, monkeypatch, patience, watching
+):
+    """Or for as long as a judge of the reward, where that is less."""
+    assert reward_module.WATCHING_PATIENCE == 60
+    monkeypatch.setattr(reward_module, "WATCHING_PATIENCE", watching)
+    both, _ = await watched(judge_patience=patience)
+    both.observers.judges[0].endpoint.url = "http://127.0.0.1:9/v1"  # nobody listens there any more
+    reward = await asyncio.wait_for(both.score("likes green tea", TEA, ["u", 0]), 20)
+    assert reward.value > 0.7 and set(reward.missing) == {"w"}
+
+
 async def test_a_judge_of_the_reward_that_fails_leaves_what_the_other_said(watched):
     both, fake = await watched()
     fake.mode = "nan"
@@ -258,6 +273,24 @@ async def test_a_judge_without_a_tokenizer_says_how_to_give_one(tokenizer, tmp_p
         sentence = rf"judge a: no tokenizer at {tmp_path} \(.*\); or name another one with JUDGE_TOKENIZER=a=PATH"
         with pytest.raises(SettingsError, match=sentence):
             await Judges.connect(settings)
+
+
+@pytest.mark.parametrize(
+    ("judge_tokenizer", "judge", "source"),
+    [
+        ("a", "j=http://x/v1#b", "a"),
+        ("j=a", "j=http://x/v1#b", "a"),
+        ("other=a", "j=http://x/v1#b", "b"),
+        (None, "j=http://x/v1#b", "b"),
+        ("other=a", "j=http://x/v1", "root"),
+        (None, "j=http://x/v1", "root"),
+    ],
+)
+def test_a_judge_is_read_with_the_tokenizer_of_the_setting_then_of_its_name_then_of_its_server(judge_tokenizer, judge, source):
+    endpoint = Endpoint("http://x/v1")
+    endpoint.root = "root"
+    settings = Streaming(judges=judge, judge_tokenizer=judge_tokenizer)
+    assert tokenizer_of(settings, ModelSpec.parse(judge), endpoint) == source
 
 
 async def test_what_was_opened_is_closed_where_a_judge_is_missing(judges, tokenizer, monkeypatch, unused_tcp_port):
