@@ -1,4 +1,4 @@
-"""What of a chain is drawn by a hash and what of the hash's key each draw depends on; and what a chain leaves behind."""
+"""What of a chain is drawn by a hash, what of its key each draw depends on, and what a chain leaves behind."""
 
 import asyncio
 

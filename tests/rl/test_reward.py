@@ -286,7 +286,7 @@ async def test_a_judge_without_a_tokenizer_says_how_to_give_one(tokenizer, tmp_p
         (None, "j=http://x/v1", "root"),
     ],
 )
-def test_a_judge_is_read_with_the_tokenizer_of_the_setting_then_of_its_name_then_of_its_server(judge_tokenizer, judge, source):
+def test_a_tokenizer_that_the_settings_name_goes_before_those_of_judge_and_server(judge_tokenizer, judge, source):
     endpoint = Endpoint("http://x/v1")
     endpoint.root = "root"
     settings = Streaming(judges=judge, judge_tokenizer=judge_tokenizer)
