@@ -263,6 +263,7 @@ def config(tmp_path):
                 "val_max_samples": -1,
             },
             "actor_rollout_ref": {
+                "nccl_timeout": 60,
                 "model": {"path": str(tmp_path / "sft"), "override_config": {}},
                 "actor": {
                     "optim": {"lr": 1e-6},
