@@ -5,8 +5,8 @@
 #   ./test.sh                     everything (no GPU needed): about 45 minutes on two cores once installed
 #   ./test.sh --fast              without the tests marked slow: about ten minutes once installed
 #   ./test.sh --kill              real runs killed at 20 moments of each stage, and continued: see RELIABILITY.md
-#   ./test.sh --gpu               a smoke run of the whole path on one GPU: 40 GB, about 8 minutes, not yet run on one.
-#                                 The last line is JSON. --rehearse: the same steps on a CPU, tiny. 2: there is no GPU.
+#   ./test.sh --gpu               a smoke run of the whole path on one GPU: 40 GB, 8 to 15 minutes, not measured. The
+#                                 last line is JSON, also where a step failed or Ctrl-C ended it. --rehearse: the same steps on a CPU, tiny. 2: there is no GPU.
 #                                 With --check it prints the steps, where there is a GPU
 #   ./test.sh --no-install        in the environment that is active now; nothing is installed
 #   ./test.sh --check             say whether the environment is complete; nothing is installed or run

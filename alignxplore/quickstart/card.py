@@ -6,8 +6,8 @@
 Models are made on the spot. A policy and a judge of a million parameters learn. Speed is measured with a Qwen3 of 0.6B
 with random weights (`large.py`). SFT in bf16 under ZeRO, packed and not; two steps of streaming GRPO with FSDP2, vLLM
 rollouts and a judge behind vLLM; evaluation. A step that fails is named, and those that need nothing of it go on. The
-last line is one JSON object (`card_report.py`). Run the same command again: what is done is kept. Exit codes: 0 all
-done, 1 a step failed, 2 there is no GPU here. It was not yet run on a GPU.
+last line is one JSON object (`card_report.py`), also after Ctrl-C. Run the same command again: what is done is kept.
+Exit codes: 0 all done, 1 a step failed, 2 there is no GPU here. It was not yet run on a GPU.
 """
 
 import importlib
@@ -30,6 +30,7 @@ from alignxplore.quickstart.start import carry_out
 from alignxplore.quickstart.steps import CACHE, Command, Server, Step, command, model_server
 
 NO_GPU = 2  # exit code
+PACE = "by the times of a CPU; 8 to 15 minutes on a GPU, not measured"
 JUDGE_GB, POLICY_GB = 5.0, 12.0  # of the card's memory, for the judge's vLLM and the one that is asked besides
 
 
@@ -229,21 +230,26 @@ def smoke(options: CardOptions) -> str | None:
     out = Path(options.out or ROOT / "runs" / ("rehearsal" if options.rehearse else "gpu")).resolve()
     settings = CardSettings(out=out, card=card, flash=card is not None and flash_attention())
     pipeline = replace(Pipeline.of(settings, steps(settings)), keep_going=True)
+    if card:
+        pipeline = replace(pipeline, pace=PACE)
     at_once = 1 if card else AT_ONCE  # two on one card would not fit, and each would slow the other
     if options.check:
         return planned_steps(pipeline, at_once)
     if card and not settings.flash:
         print("FlashAttention cannot be loaded: training is tried with SDPA, RL with padding; both are slower")
     failed: dict[str, str] = {}
+    exit_code: str | int | None = 0
     with Watch(card) as watch:
         try:
             print(carry_out(pipeline, at_once=at_once))
         except StepError as error:
-            failed = error.steps
+            failed, exit_code = error.steps, 1
             print(error, file=sys.stderr, flush=True)
+        except SystemExit as end:  # interrupted
+            exit_code = end.code
     print(json.dumps(report(settings.out, card, settings.flash, pipeline.steps, failed, watch.peak_gb)), flush=True)
-    if failed:
-        sys.exit(1)
+    if exit_code:
+        sys.exit(exit_code)
     return None
 
 

@@ -20,6 +20,7 @@ class Pipeline:
     steps: Sequence[Step]
     deciding: Mapping[str, str] = field(default_factory=dict)  # NAME → value: what decides what is made
     results: Mapping[str, Path] = field(default_factory=dict)  # what it is → where
+    pace: str = "on two cores"  # what the seconds of the steps were measured on
     keep_going: bool = False  # after a step that failed: with those that need nothing of it
 
     @classmethod
@@ -45,7 +46,7 @@ def planned_steps(pipeline: Pipeline, at_once: int) -> str:
         for step in pipeline.steps
     ]
     time = minutes(length(seconds, order(pipeline.steps), at_once))
-    return "\n".join([*lines, f"{time} to go, on two cores; nothing was started"])
+    return "\n".join([*lines, f"{time} to go, {pipeline.pace}; nothing was started"])
 
 
 def minutes(seconds: float) -> str:

@@ -176,3 +176,18 @@ def test_check_makes_no_environment(tmp_path):
     assert process.returncode == 0, process.stderr
     assert "-- large_rl: about" in process.stdout and "nothing was started" in process.stdout
     assert not any(tmp_path.iterdir())
+
+
+def test_what_was_done_is_told_when_it_is_interrupted_and_its_time_is_no_promise(tmp_path, monkeypatch, capsys):
+    def interrupted(*_: object, **__: object) -> str:
+        raise SystemExit(130)
+
+    monkeypatch.setattr(card, "find_card", lambda: H100)
+    monkeypatch.setattr(card, "refuse_unusable_gpu", lambda remedy: None)
+    monkeypatch.setattr(card, "carry_out", interrupted)
+    with pytest.raises(SystemExit) as end:
+        card.smoke(card.CardOptions(out=str(tmp_path)))
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert end.value.code == 130 and facts["card"] == H100.name and "data" in facts["not_done"]
+    plan = card.smoke(card.CardOptions(out=str(tmp_path), check=True))
+    assert "8 to 15 minutes on a GPU, not measured" in plan and "two cores" not in plan
