@@ -55,7 +55,7 @@ CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")
 # Built against the installed torch, so it can stand in no list of requirements.
 # A path of at least two parts that begins a word, or stands behind "=", "@" or "#"; of a URL it is no part.
 _PLACE = re.compile(r"(^|[\s=@#])~?/(?:[^\s=@#/]+/)+([^\s=@#/]+)/?(?=$|[\s=@#])")
-FLASH_ATTENTION = "pip install --no-deps --no-build-isolation flash-attn==2.8.3"
+FLASH_ATTENTION = "pip install --no-deps --no-build-isolation flash-attn==2.8.3.post2"
 
 
 @dataclass

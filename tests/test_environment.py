@@ -60,10 +60,11 @@ def test_another_version_of_what_our_packages_need_is_a_note(complete):
 def test_flash_attention_is_asked_for_where_there_are_gpus():
     direct, indirect = read_pins(ROOT / REQUIREMENTS["gpu"])
     report = check(direct | indirect)
-    assert (report.device, report.errors) == ("gpu", []) and "--no-build-isolation flash-attn==2.8.3" in report.notes[
-        0
-    ]
-    assert check(direct | indirect | {"flash-attn": "2.8.3"}).notes == []
+    assert (report.device, report.errors) == (
+        "gpu",
+        [],
+    ) and "--no-build-isolation flash-attn==2.8.3.post2" in report.notes[0]
+    assert check(direct | indirect | {"flash-attn": "2.8.3.post2"}).notes == []
 
 
 def test_missing_packages_are_named_with_their_versions(complete):

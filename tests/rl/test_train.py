@@ -110,7 +110,7 @@ def test_a_gpu_without_flash_attention_is_refused_before_ray_unless_another_atte
     monkeypatch.setitem(sys.modules, "flash_attn", None)
     config.trainer.device = "cuda"
     with pytest.raises(
-        SettingsError, match=r"FlashAttention, which cannot be loaded .*: pip install .* flash-attn==2.8.3"
+        SettingsError, match=r"FlashAttention, which cannot be loaded .*: pip install .* flash-attn==2.8.3.post2"
     ):
         module.run(config)
     config.actor_rollout_ref.model.override_config.attn_implementation = "sdpa"
