@@ -5,6 +5,7 @@
 import asyncio
 import logging
 import os
+import sys
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +25,7 @@ from alignxplore.journal import FAILED, TOO_LONG, Journal, RunLock
 from alignxplore.places import Places
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, content_hash, write_json
+from alignxplore.serving.beforehand import other_wording
 from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.models import (
     Model,
@@ -270,6 +272,13 @@ def policies_of(arguments: GenerationArguments) -> list[Policy]:
     return [policy(spec) for spec in specs]
 
 
+def note_other_wording(policies: list[Policy]) -> None:
+    """Say on stderr which of them were trained on other prompts than they will be asked."""
+    for policy in policies:
+        if sentence := other_wording(policy.spec.target, policy.prompts):
+            print(f"note: {sentence}", file=sys.stderr)
+
+
 def benchmarks_of(arguments: GenerationArguments) -> list[BenchmarkFile]:
     """The benchmarks, with the persons of this shard of whom they show nothing that was forgotten here."""
     files = find_benchmarks(arguments.data, arguments.benchmarks, arguments.limit, arguments.part)
@@ -296,6 +305,7 @@ def targets_of(arguments: GenerationArguments, policy: Policy, benchmarks: list[
 async def generate(arguments: GenerationArguments) -> None:
     """All policies x benchmarks x settings x seeds, `at_once` policies at a time."""
     policies = policies_of(arguments)
+    note_other_wording(policies)
     benchmarks = benchmarks_of(arguments)
     for line in sizes(benchmarks):
         log.info("%s", line)
@@ -353,6 +363,7 @@ def already_there(
 def preview(arguments: GenerationArguments) -> str:
     """What the run would write, and what of it is there already; starts no server and asks no endpoint."""
     policies, serving = policies_of(arguments), serving_arguments(arguments)
+    note_other_wording(policies)
     lines = [
         f"{policy.spec.name}: {whereabouts(policy.spec, policy.api_key_env, serving)}, format {policy.form}, "
         f"prompt set {policy.prompts.name} ({policy.prompts.hash('infer')}), fit {arguments.fit}"

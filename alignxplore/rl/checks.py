@@ -19,7 +19,7 @@ from alignxplore.rl.dataset import StreamingDataset, parse_row
 from alignxplore.rl.options import OPTIONS, check_beside_others, check_options
 from alignxplore.rl.reward import Judges, judge_keys
 from alignxplore.rl.settings import SettingsError, Streaming
-from alignxplore.rl.wording import check_chat_template, check_prompts
+from alignxplore.rl.wording import check_chat_template, check_prompts, note_other_wording
 from alignxplore.serving.beforehand import check_files
 from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.models import parse_all
@@ -373,6 +373,7 @@ def check_model(config: DictConfig) -> None:
     parts = config.actor_rollout_ref.rollout.tensor_model_parallel_size
     if heads and heads % parts:
         raise SettingsError(f"MODEL={model.path} has {heads} attention heads, which TP={parts} does not divide")
+    note_other_wording(config)
 
 
 async def check_judges(settings: Streaming, data: StreamingDataset) -> dict[str, float]:

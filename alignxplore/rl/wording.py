@@ -1,10 +1,13 @@
-"""What the policy is asked, tried before Ray starts: the prompt set, its tokenizer, its chat template."""
+"""What the policy is asked, tried before Ray starts: the prompt set, its tokenizer, its chat template, and whether it
+was trained on these prompts."""
+
+import sys
 
 from omegaconf import DictConfig
 
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.rl.settings import SettingsError, Streaming
-from alignxplore.serving.beforehand import check_template, read_tokenizer
+from alignxplore.serving.beforehand import check_template, other_wording, read_tokenizer
 
 
 def check_prompts(settings: Streaming) -> Messages:
@@ -34,3 +37,10 @@ def check_chat_template(config: DictConfig) -> None:
             f"MODEL={model.path}: its chat template opens the reasoning itself, so that every answer would be in bad "
             "format; take a model whose template does not (Qwen3-8B)"
         )
+
+
+def note_other_wording(config: DictConfig) -> None:
+    """Say on stderr that SFT, or an RL before this one, trained the policy on other prompts."""
+    model = config.actor_rollout_ref.model.path
+    if sentence := other_wording(model, PromptSet(config.streaming.prompts)):
+        print(f"note: {sentence}", file=sys.stderr)

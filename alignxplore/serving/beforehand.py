@@ -1,6 +1,7 @@
-"""What can be known of a model before it is served: are its files there and whole, and does its chat template take our
-prompts? A server takes a minute to say less."""
+"""What can be known of a model before it is served: are its files there and whole, does its chat template take our
+prompts, and were they those that it was trained on? A server takes a minute to say less."""
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from huggingface_hub import try_to_load_from_cache
 
 from alignxplore.errors import UserError
-from alignxplore.prompts import Messages
+from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import read_object
 from alignxplore.serving.serve_options import has_option, last_value
 from alignxplore.texts import stand_in
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _WRITTEN = ("config.json", "tokenizer.json", "tokenizer_config.json")  # files that hold a JSON object
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "tekken.json")
+_OF_RL = "streaming.prompts (infer.jinja)"  # what OUT/run.json of RL, beside OUT/model, calls the policy's template
 _SENTENCE = "two words and a third"
 
 
@@ -203,3 +205,20 @@ def check_template(name: str, tokenizer: "PreTrainedTokenizerBase", sample: Mess
             f"{name}: its chat template refuses messages of {roles} ({error}); take another model, "
             "or a prompt set without the role that it does not know"
         ) from None
+
+
+def other_wording(model: str, prompts: PromptSet) -> str | None:
+    """What there is to say where the folder of a trained model names the wording it was trained on (summary.json of
+    SFT, run.json of RL), and `prompts` ask a policy in another one; None where they agree or nothing is named."""
+    folder, hashes = Path(model), set()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        hashes = set(json.loads((folder / "summary.json").read_bytes())["data"]["prompt_templates"])
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        hashes.add(json.loads((folder.resolve().parent / "run.json").read_bytes())[_OF_RL])
+    own_hash = PromptSet(prompts.folder).hash("infer")  # however short its summaries are to be
+    if own_hash in hashes or not hashes - {"not recorded"}:
+        return None
+    return (
+        f"{model} was trained on prompts of another infer.jinja ({', '.join(sorted(hashes))}) than that of the prompt "
+        f"set {prompts.name} ({own_hash}), and may answer worse to it"
+    )

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -83,6 +84,14 @@ def test_the_weights_of_a_folder_decide_what_is_there_and_failed_ones_are_not(mo
                 journal.append(recipe.unit(user.id), row)
         text = write_summaries(arguments)
         assert lines(text)["m", "world_films", "full"][-2] == done_count and f"m: folder {model_folder}" in text
+
+
+def test_a_policy_that_was_trained_on_another_wording_is_noted(model_folder, data, tmp_path, capsys):
+    folder = shutil.copytree(model_folder, tmp_path / "sft")
+    (folder / "summary.json").write_text('{"data": {"prompt_templates": {"a1b2": 9}}}')
+    values = {"model": [f"m={folder}"], "data": [data], "out": str(tmp_path / "out"), "check": True}
+    write_summaries(GenerationArguments(**values, max_model_len=2048, max_tokens=64))
+    assert f"note: {folder} was trained on prompts of another infer.jinja (a1b2)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

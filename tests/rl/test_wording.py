@@ -11,7 +11,7 @@ from alignxplore.rl import train as module
 from alignxplore.rl.settings import SettingsError
 from alignxplore.serving.beforehand import ModelError
 from tests.conftest import CHATML
-from tests.rl.conftest import ENVIRONMENT, SCRIPT, SIZES
+from tests.rl.conftest import ENVIRONMENT, SCRIPT, SIZES, make_model
 
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
 OPENS = CHATML.replace("'<|im_start|>assistant\n' }}{%- if", "'<|im_start|>assistant\n<think>\n' }}{%- if")
@@ -60,6 +60,16 @@ def test_a_prompt_set_that_cannot_be_filled_is_refused(config, check, tmp_path, 
     (tmp_path / "mine" / f"{purpose}.jinja").write_text("#--- user\n{{ none | length }}")
     with pytest.raises(PromptError, match=rf"mine/{purpose}\.jinja: object of type 'NoneType' has no len"):
         check()
+
+
+def test_a_policy_of_another_wording_is_noted(config, check, finished, tmp_path, capsys):
+    """`finished` is a run of RL with the default set; what SFT writes down is in tests/serving/test_beforehand.py."""
+    make_model(finished / "model")
+    config.actor_rollout_ref.model.path = str(finished / "model")
+    assert check() == 0 and "note:" not in capsys.readouterr().err
+    config.streaming.prompts = "hardened"
+    assert check() == 0
+    assert f"note: {finished}/model was trained on prompts of another infer.jinja" in capsys.readouterr().err
 
 
 @pytest.mark.slow

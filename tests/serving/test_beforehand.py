@@ -13,7 +13,14 @@ from transformers import PreTrainedTokenizerFast
 
 from alignxplore.errors import UserError
 from alignxplore.prompts import PromptSet
-from alignxplore.serving.beforehand import ModelError, check_files, check_template, load_tokenizer, read_tokenizer
+from alignxplore.serving.beforehand import (
+    ModelError,
+    check_files,
+    check_template,
+    load_tokenizer,
+    other_wording,
+    read_tokenizer,
+)
 from alignxplore.serving.models import ModelSpec, open_model, parse_all
 
 SAMPLE = PromptSet().judge(None, None, "a", "b")
@@ -230,6 +237,21 @@ def test_a_template_that_refuses_our_prompts_is_named(tokenizer):
     none.chat_template = None
     with pytest.raises(ModelError, match="m: its tokenizer has no chat template"):
         check_template("m", none, SAMPLE)
+
+
+@pytest.mark.parametrize("name", ["default", "hardened"])
+def test_a_model_that_was_trained_on_another_wording_is_told(tmp_path, name):
+    folder, prompts = tmp_path / "model", PromptSet(name, 64)
+    folder.mkdir()
+    assert other_wording(str(folder), prompts) is None
+    for text in ("[]", '{"data": 1}', '{"data": {"prompt_templates": {"not recorded": 5}}}'):
+        (folder / "summary.json").write_text(text)
+        assert other_wording(str(folder), prompts) is None, "nobody knows"
+    of_default = PromptSet("default").hash("infer")
+    (folder / "summary.json").write_text(json.dumps({"data": {"prompt_templates": {of_default: 9, "0": 1}}}))
+    sentence = other_wording(str(folder), prompts)
+    assert (sentence is None) == (name == "default")
+    assert sentence is None or f"({', '.join(sorted(('0', of_default)))}) than that of the prompt set har" in sentence
 
 
 async def test_an_endpoints_too(fake_server, say, tokenizer, tmp_path):

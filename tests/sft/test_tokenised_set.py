@@ -147,10 +147,10 @@ def test_a_template_that_refuses_a_role_is_named_with_the_row(rows_file, tokeniz
 @pytest.mark.parametrize("is_kept", [True, False], ids=["Qwen3-Thinking", "distills of R1"])
 def test_a_template_that_opens_the_reasoning_is_named(rows, tokenizer, jsonl, tmp_path, is_kept):
     opening = copy.deepcopy(tokenizer)
-    whole, remainder = "<think>\n{{ m.content.split('<think>\n')[-1] }}", "{{ m.content.split('</think>')[-1] }}"
+    whole, tail = "<think>\n{{ m.content.split('<think>\n')[-1] }}", "{{ m.content.split('</think>')[-1] }}"
     opening.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-        f"{{% if m.role == 'assistant' %}}{whole if is_kept else remainder}{{% else %}}{{{{ m.content }}}}{{% endif %}}"
+        f"{{% if m.role == 'assistant' %}}{whole if is_kept else tail}{{% else %}}{{{{ m.content }}}}{{% endif %}}"
         "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
     )
     with pytest.raises(PrepareError, match=r"users.jsonl:1: the chat template opens the reasoning itself"):
