@@ -58,3 +58,31 @@ async def test_who_probes_may_be_cancelled_and_who_waits_may_not_wait_for_ever(f
     assert {judgement.status for judgement in judgements} == {OK} and len(probes(server)) == 1
     (judgements,), _ = await judged(fake_server, tokenizer, lambda body: web.Response(status=503), together)
     assert {judgement.status for judgement in judgements} == {TRANSPORT_ERROR}
+
+
+@pytest.mark.parametrize("place", [0, 1])
+async def test_whoever_waits_for_a_slow_probe_may_be_cancelled_and_the_others_get_their_numbers(
+    fake_server, tokenizer, place
+):
+    """Also who asked first, and whose task the probe was begun in."""
+    letters = LetterServer(tokenizer, prefers_good)
+    began, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(body):
+        if body.get("return_token_ids"):
+            began.set()
+            await goes_on.wait()
+        return letters(body)
+
+    async def one_of_two_is_cancelled(judge):
+        questions = [asyncio.create_task(judge.score("s", item, i)) for i, item in enumerate(MANY[:2])]
+        await began.wait()
+        questions[place].cancel()
+        await asyncio.wait(questions[place : place + 1])
+        goes_on.set()
+        return await asyncio.gather(*questions, return_exceptions=True)
+
+    (outcomes,), server = await judged(fake_server, tokenizer, slow, one_of_two_is_cancelled)
+    assert isinstance(outcomes[place], asyncio.CancelledError)
+    assert outcomes[1 - place].status == OK and outcomes[1 - place].p == pytest.approx(0.8)
+    assert len(probes(server)) == 1

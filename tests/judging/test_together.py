@@ -113,11 +113,18 @@ def other_numbers(choices):
         }
 
 
+def almost_the_same(choices):
+    """As a server that computes both ways in another precision: other numbers than the chat's, by 0.01."""
+    for choice in choices:
+        entries = choice["logprobs"]["top_logprobs"][0]
+        choice["logprobs"]["top_logprobs"][0] = {key: log - 0.01 for key, log in entries.items()}
+
+
 def no_route(choices):
     raise web.HTTPNotFound
 
 
-@pytest.mark.parametrize("spoil", [other_numbers, no_route])
+@pytest.mark.parametrize("spoil", [other_numbers, almost_the_same, no_route])
 async def test_a_server_that_answers_ids_otherwise_or_not_at_all_is_asked_by_chat(tokenizer, spoil):
     judgements, server = await judged(tokenizer, [20, 80], spoil=spoil)
     assert [j.p for j in judgements] == pytest.approx([0.2, 0.8]) and server.batches == [] and len(server.bodies) == 4
