@@ -365,10 +365,10 @@ class Judge(LetterReader):
         log_of, mass = await reader._letters(messages)
         if absent_tokens := [i for i in letters.tokens if i not in log_of]:
             log_of |= await self._rest(messages, letters, absent_tokens, log_of)
-        logs = [max(_NEVER, log_of.get(i, _NEVER)) for i in letters.tokens]
-        if any(map(math.isnan, logs)) or max(logs) == _NEVER:
+        logs = [log_of.get(i, _NEVER) for i in letters.tokens]
+        if any(map(math.isnan, logs)) or max(logs) <= _NEVER:
             raise TransportError(f"{self.name}: no letter in the reply, or not a number")
-        return Said(logs, mass)
+        return Said([max(_NEVER, log) for log in logs], mass)
 
     def _with(self, letters: Letters) -> "Judge":
         """The same judge, asked for other letters, each question in a request of its own."""
