@@ -13,10 +13,13 @@ from alignxplore.evaluation.conditions import (
     Cell,
     MissingSummary,
     ReadSummaries,
+    of_histories,
+    of_no_summary,
     of_other_users,
     of_summaries,
 )
 from alignxplore.evaluation.generation import GenerationArguments, generate
+from alignxplore.evaluation.judgements import direct_budget, first_questions
 from alignxplore.evaluation.metrics import truncated
 from alignxplore.evaluation.report import writing
 from alignxplore.evaluation.report.layouts import details
@@ -25,7 +28,9 @@ from alignxplore.evaluation.results import result_rows
 from alignxplore.evaluation.rows import Result
 from alignxplore.evaluation.scores import score_rows
 from alignxplore.evaluation.scoring import EvaluationArguments, evaluate
-from alignxplore.judging.letters import find_letters
+from alignxplore.judging.letters import Judge, find_letters
+from alignxplore.judging.yes_no import YesNoJudge
+from alignxplore.prompts import PromptSet
 from alignxplore.records import read_jsonl
 from alignxplore.serving.endpoint import Endpoint
 from alignxplore.summarize import count_tokens
@@ -133,6 +138,26 @@ def test_the_smaller_window_holds(server, limit, window):
     endpoint = Endpoint("http://host/v1")
     endpoint.max_model_len = server
     assert endpoint.window(limit) == window
+
+
+@pytest.mark.parametrize(("answer_tokens", "budget"), [(16, 2000 - 32), (100, 1900)])
+def test_a_prompt_leaves_room_for_the_answer_and_never_less_than_32_tokens(tokenizer, answer_tokens, budget):
+    judge = Judge(Endpoint("http://host/v1"), tokenizer, PromptSet())
+    judge.answer_tokens = answer_tokens
+    arguments = EvaluationArguments(judge=["j=http://host/v1"], data=["x"], out="x", max_model_len=2000)
+    assert direct_budget(judge, arguments) == budget
+
+
+def test_a_judge_is_first_asked_eight_questions_of_its_own_kind_at_most(tokenizer, record, benchmark_file):
+    path = benchmark_file("personamem", [record(f"u{i}") for i in range(20)])
+    (benchmark,) = load_benchmarks([str(path)])
+    cells = [of_histories("j", benchmark), of_no_summary(benchmark)]
+    arguments = EvaluationArguments(judge=["j=http://host/v1"], data=[str(path)], out="x")
+    judge, reader = (kind(Endpoint("http://host/v1"), tokenizer, PromptSet()) for kind in (Judge, YesNoJudge))
+    targets = [record.target for record in benchmark.records[:8]]
+    assert first_questions(arguments, judge, cells) == [(None, target) for target in targets]
+    assert [target for _, target in first_questions(arguments, reader, cells)] == targets
+    assert all(history for history, _ in first_questions(arguments, reader, cells))
 
 
 async def test_strangers_summaries_and_bad_format_tell_of_their_own_cuts(
