@@ -1,4 +1,4 @@
-"""Which questions a server takes: one that it refuses tells nothing of a judge, and whatever else went wrong is told."""
+"""Which questions a server takes: what it refuses tells nothing of a judge, and whatever else went wrong is told."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Letters of more than two items beside a server that is asked about pairs in one request; and which item is longest."""
+"""Letters of several items beside a server that is asked about pairs in one request, and which item is longest."""
 
 import re
 
