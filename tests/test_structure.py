@@ -19,7 +19,7 @@ LAYERS = (
     ("benchmark_files",),
     (
         *("command", "environment", "history", "journal", "plotting", "processes", "same_run", "statistics"),
-        *("torchrun", "wandb_login"),
+        *("step_log", "torchrun", "wandb_login"),
     ),
     ("work", "bundle"),
     ("prompts",),

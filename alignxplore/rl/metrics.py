@@ -8,8 +8,6 @@ A metric is one function, registered by its name: `of_stage` is given the groups
 of one stage and a judge's name, `of_step` all chains. One that returns None is left out.
 """
 
-import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -18,9 +16,9 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from alignxplore.errors import naming
+from alignxplore import step_log
 from alignxplore.journal import OK
-from alignxplore.records import read_steps, write_jsonl
+from alignxplore.records import write_jsonl
 from alignxplore.rl.chain import BAD_FORMAT
 from alignxplore.rl.reward import always_the_same, goes_by_place
 from alignxplore.rl.step_records import ChainRecord, GroupRecord, RolloutRecord
@@ -284,22 +282,18 @@ def _spread(values: Iterable[float | None]) -> float:
     return pstdev(numbers) if numbers else 0.0
 
 
-class StepLog:
-    """An append-only JSONL file of steps. A resumed run first takes out the steps that it will do again; `old_rows`
-    are the others.
+class StepLog(step_log.StepLog):
+    """One of an RL run, in which a step may be validated again. `old_rows` are those of the steps that this run does
+    not do again.
 
     Args:
         last_step: that of the checkpoint that the run starts from (0: none, and everything is done again).
     """
 
     def __init__(self, path: str | Path, last_step: int):
-        self.path = Path(path)
-        self.old_rows: list[dict] = []
-        if self.path.exists():
-            self.old_rows = [row for row in read_steps(self.path) if last_step and row["step"] <= last_step]
-            write_jsonl(self.path, self.old_rows)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a", encoding="utf-8")
+        super().__init__(path)
+        self.old_rows = self.keep_until(last_step or None)
+        self.append()  # the file is there from the start
 
     def old_training(self, step: int) -> dict:
         """What an old row of `step` says of the training, and not of held-out users."""
@@ -307,19 +301,13 @@ class StepLog:
         return {name: value for row in rows for name, value in row.items() if not name.startswith("val/")}
 
     def append(self, *rows: dict) -> None:
-        """Write a line each; they are in the file when this returns. Of an old step, which is validated again, they
-        take the place of all that the file has."""
+        """Write a line each. Of an old step they take the place of all that the file has."""
         steps = {row["step"] for row in rows}
-        with naming(self.path):
-            if any(row["step"] in steps for row in self.old_rows):
-                self.old_rows = [*(row for row in self.old_rows if row["step"] not in steps), *rows]
-                self._file.close()
-                write_jsonl(self.path, self.old_rows)
-                self._file = self.path.open("a", encoding="utf-8")
-                return
-            self._file.write("".join(json.dumps(row, ensure_ascii=False, default=float) + "\n" for row in rows))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        if any(row["step"] in steps for row in self.old_rows):
+            self.old_rows = [*(row for row in self.old_rows if row["step"] not in steps), *rows]
+            write_jsonl(self.path, self.old_rows)
+        else:
+            super().append(*rows)
 
 
 def progress_line(step: int, steps: int, metrics: Numbers, seconds: float, seconds_left: float) -> str:

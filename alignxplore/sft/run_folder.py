@@ -18,9 +18,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from alignxplore.errors import UserError, naming
-from alignxplore.records import read_object, read_steps, write_json, write_jsonl, write_text
+from alignxplore.errors import UserError
+from alignxplore.records import read_object, read_steps, write_json, write_text
 from alignxplore.same_run import refuse_other, written
+from alignxplore.step_log import StepLog
 
 COMPLETE = "COMPLETE"
 # What a checkpoint holds for going on besides the model: transformers' and DeepSpeed's names.
@@ -45,6 +46,7 @@ class RunFolder:
 
     def __init__(self, folder: str | Path):
         self.path = Path(folder)
+        self.steps = StepLog(self.path / "log.jsonl")
 
     def refuse_other(self, settings: dict[str, Any]) -> None:
         """`OtherRun` if the folder holds a run with other settings."""
@@ -119,22 +121,17 @@ class RunFolder:
         for path in stumps:
             shutil.rmtree(path)
         checkpoint = self.last_complete()
-        step = int(checkpoint.name.split("-")[1]) if checkpoint else 0
-        log = self.path / "log.jsonl"
-        if log.is_file():
-            write_jsonl(log, [row for row in read_steps(log) if row["step"] <= step])
+        self.steps.keep_until(int(checkpoint.name.split("-")[1]) if checkpoint else None)
         return [path.name for path in stumps]
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one line to log.jsonl."""
-        path = self.path / "log.jsonl"
-        with naming(path), path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(row) + "\n")
+        self.steps.append(row)
 
     def seconds(self) -> float:
         """Seconds of training up to the last log line, over all the processes that worked on this run one after
         another."""
-        log = self.path / "log.jsonl"
+        log = self.steps.path
         return max((row["seconds"] for row in read_steps(log, "seconds")), default=0.0) if log.is_file() else 0.0
 
     def describe(self, summary: dict[str, Any]) -> None:

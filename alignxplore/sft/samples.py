@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 from trl.models import unwrap_model_for_generation
 
 from alignxplore.prompts import parse_answer
-from alignxplore.records import read_steps, write_jsonl
+from alignxplore.step_log import StepLog
 from alignxplore.summarize import Sampling
 
 FILE = "samples.jsonl"
@@ -51,9 +51,9 @@ class Samples(TrainerCallback):
             rows.append(
                 {"step": state.global_step, "row": number, "text": text, "problem": parse_answer(text).problem}
             )
-        path = Path(args.output_dir) / FILE
-        old_rows = [row for row in read_steps(path) if row["step"] < state.global_step] if path.is_file() else []
-        write_jsonl(path, [*old_rows, *rows])
+        log = StepLog(Path(args.output_dir) / FILE)
+        log.keep_until(state.global_step - 1)
+        log.append(*rows)
         bad_share = sum(row["problem"] is not None for row in rows) / len(rows)
         self.trainer.run.log(
             {

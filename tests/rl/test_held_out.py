@@ -224,7 +224,6 @@ def validate(tmp_path):
         results = []
         for step, records in validations:
             results.append(validation.run(SimpleNamespace(validate=lambda *_, r=records: r), [], step)[0])
-        validation.rows._file.close()
         return results
 
     run.rows = lambda: [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
