@@ -29,7 +29,7 @@ from alignxplore.serving.server import check_alive, serve_beside
 
 log = logging.getLogger(__name__)
 SERVED = "served:"  # begins the identity of what an endpoint serves
-TOKENIZER = " tokenizer="  # in an identity before the hash of a tokenizer that the command line names
+TOKENIZER = "#tokenizer="  # in an identity before the hash of a tokenizer that the command line names
 
 
 @dataclass(frozen=True)

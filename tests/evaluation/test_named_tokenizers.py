@@ -90,6 +90,6 @@ async def test_only_a_tokenizer_that_is_named_and_read_stands_in_an_identity(
 
 def test_what_lies_elsewhere_is_foreseen_to_be_what_it_was():
     spec = ModelSpec.parse("m=http://host/v1#Qwen/Qwen3-8B")
-    assert foreseen(spec, None, "served:m tokenizer=0a1b") == "served:m tokenizer=0a1b"
+    assert foreseen(spec, None, "served:m#tokenizer=0a1b") == "served:m#tokenizer=0a1b"
     assert foreseen(spec, None, "served:m") != "served:m", "written when none was named"
-    assert foreseen(ModelSpec.parse("m=http://host/v1"), None, "served:m tokenizer=0a1b") == "served:m"
+    assert foreseen(ModelSpec.parse("m=http://host/v1"), None, "served:m#tokenizer=0a1b") == "served:m"

@@ -97,7 +97,12 @@ def test_a_shard_that_reads_nobody_is_of_the_kind_that_is_there(tmp_path):
 
 def test_what_a_shard_is_to_write_is_counted(run, tmp_path):
     run("out", "0/2")
-    options = {"model": ["ours=http://127.0.0.1:9/v1"], "data": [str(run.path)], "settings": ["full"], "check": True}
+    options = {
+        "model": [f"ours=http://127.0.0.1:9/v1#{tmp_path / 'tokenizer'}"],
+        "data": [str(run.path)],
+        "settings": ["full"],
+        "check": True,
+    }
     done_count = len(summaries(tmp_path / "out"))
     texts = [preview(GenerationArguments(**options, out=str(tmp_path / "out"), shard=f"{i}/2")) for i in range(2)]
     assert "To write: 0 summaries" in texts[0] and f"To write: {PERSONS - done_count} summaries" in texts[1]
