@@ -269,7 +269,6 @@ def test_bad_format_throughout_ends_a_run_at_its_first_validation_only(tmp_path,
     if start == "validated":
         assert fault_of(NOW) is None
     fault = fault_of([record(f"u{i}", BAD) for i in range(count)])
-    validation.rows._file.close()
     assert f"all {count} summaries are in bad format" in fault if ends else fault is None
 
 
