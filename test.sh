@@ -6,7 +6,8 @@
 #   ./test.sh --fast              without the tests marked slow: about ten minutes once installed
 #   ./test.sh --kill              real runs killed at 20 moments of each stage, and continued: see RELIABILITY.md
 #   ./test.sh --gpu               a smoke run of the whole path on one GPU: 40 GB, 8 to 15 minutes, not measured. The
-#                                 last line is JSON, also where a step failed or Ctrl-C ended it. --rehearse: the same steps on a CPU, tiny. 2: there is no GPU.
+#                                 last line is JSON, also where a step failed or Ctrl-C ended it. 2: there is no GPU.
+#                                 --rehearse: the same steps on a CPU, tiny.
 #                                 With --check it prints the steps, where there is a GPU
 #   ./test.sh --no-install        in the environment that is active now; nothing is installed
 #   ./test.sh --check             say whether the environment is complete; nothing is installed or run
