@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from alignxplore.benchmark_files import user_row
+from alignxplore.evaluation.benchmarks import Benchmark
 from alignxplore.records import Interaction, UserRecord, write_jsonl
 
 
@@ -42,3 +43,17 @@ def samples() -> Path:
     if not folder:
         pytest.skip("REAL_SAMPLES_DIR is not set: no real sample files on this machine")
     return Path(folder)
+
+
+def benchmark(records: list[UserRecord], task: str = "recommendation", name: str = "world_films") -> Benchmark:
+    return Benchmark(name, task, tuple(records), Path(f"{name}_upi.jsonl"))
+
+
+@pytest.fixture(params=["recommendation", "selection"])
+def bench(request, record) -> Benchmark:
+    return benchmark([record(f"{i}#{k}", length=9 + i) for i in range(5) for k in range(2)], request.param)
+
+
+@pytest.fixture
+def mix(record) -> Benchmark:
+    return benchmark([record(str(i), length=30, kind="news") for i in range(3)], "selection", "world_news")

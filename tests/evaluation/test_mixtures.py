@@ -1,7 +1,5 @@
 """Interactions of another benchmark: whose they are, and as many as are asked for."""
 
-from pathlib import Path
-
 import pytest
 
 from alignxplore.datasets.sidecars import manifest_path, read_manifest
@@ -9,20 +7,7 @@ from alignxplore.evaluation.benchmarks import Benchmark, shown_history
 from alignxplore.evaluation.mixtures import Mixture, people_of
 from alignxplore.evaluation.perturbations import PerturbOptions, mixed_facts, perturb, write_copies
 from alignxplore.records import Interaction, UserRecord, write_json
-
-
-def benchmark(records: list[UserRecord], task: str = "selection", name: str = "world_films") -> Benchmark:
-    return Benchmark(name, task, tuple(records), Path(f"{name}_upi.jsonl"))
-
-
-@pytest.fixture(params=["recommendation", "selection"])
-def bench(request, record) -> Benchmark:
-    return benchmark([record(f"{i}#{k}", length=9 + i) for i in range(5) for k in range(2)], request.param)
-
-
-@pytest.fixture
-def mix(record) -> Benchmark:
-    return benchmark([record(str(i), length=30, kind="news") for i in range(3)], name="world_news")
+from tests.evaluation.conftest import benchmark
 
 
 def news_of(bench: Benchmark, record: UserRecord) -> list[str]:
@@ -34,7 +19,7 @@ def news_of(bench: Benchmark, record: UserRecord) -> list[str]:
 @pytest.mark.parametrize("share", [0.05, 0.4, 0.75, 1.0])
 def test_as_much_is_put_in_as_is_asked_for(lengths, share, bench, record):
     """Whether one row has enough, or the histories of several people are needed."""
-    short_mix = benchmark([record(str(i), n, "news") for i, n in enumerate(lengths)], name="world_news")
+    short_mix = benchmark([record(str(i), n, "news") for i, n in enumerate(lengths)], "selection", "world_news")
     copies = list(perturb(bench, "mixed", share, short_mix, 0))
     for old, new in zip(bench.records, copies):
         count = round(share * len(shown_history(bench, old)))
@@ -44,7 +29,7 @@ def test_as_much_is_put_in_as_is_asked_for(lengths, share, bench, record):
 
 
 def test_where_there_is_too_little_it_is_said_how_much(bench, record, benchmark_file, tmp_path, caplog):
-    short_mix = benchmark([record("x", 4, "news")], name="world_news")
+    short_mix = benchmark([record("x", 4, "news")], "selection", "world_news")
     copies = list(perturb(bench, "mixed", 0.75, short_mix, 0))
     facts = mixed_facts(bench, short_mix, 0.75, copies, 0)
     assert 0 < facts["share"] < 0.7 and facts["asked_share"] == 0.75
@@ -73,7 +58,7 @@ def test_of_several_rows_of_a_person_nothing_comes_twice(record):
     whole = record("a", length=12)
     first, second = (UserRecord(f"a#{k}", whole.history[k : k + 8], whole.target) for k in (0, 4))
     original = UserRecord("a#2", whole.history[2:5], Interaction(whole.history[9].chosen, "x"))
-    drawn = Mixture(benchmark([original]), benchmark([first, second])).draw(original, 20, 0)
+    drawn = Mixture(benchmark([original], "selection"), benchmark([first, second], "selection")).draw(original, 20, 0)
     places = sorted(whole.history.index(x) for x in drawn.own)
     assert places == [0, 1, 5, 6, 7, 8, 10, 11] and not drawn.others
 
@@ -91,12 +76,12 @@ def test_of_several_rows_of_a_person_nothing_comes_twice(record):
     ],
 )
 def test_equal_ids_are_one_person_within_a_data_set_alone(name, other_name, is_one_person, record):
-    bench = benchmark([record("455")], name=name)
-    mix = benchmark([record("455", kind="news"), record("9", kind="news")], name=other_name)
+    bench = benchmark([record("455")], "selection", name)
+    mix = benchmark([record("455", kind="news"), record("9", kind="news")], "selection", other_name)
     drawn = Mixture(bench, mix).draw(bench.records[0], 6, 0)
     assert (len(drawn.own), len(drawn.others)) == ((6, 0) if is_one_person else (0, 6))
     assert mixed_facts(bench, mix, 1.0, bench.records, 0)["strangers"] == 1 - is_one_person
-    namesake = benchmark([record("455", kind="news")], name=other_name)
+    namesake = benchmark([record("455", kind="news")], "selection", other_name)
     assert len(news_of(bench, *perturb(bench, "mixed", 1.0, namesake, 0))) == 6, "the only one there"
 
 

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -18,11 +17,12 @@ from alignxplore.datasets.sidecars import (
     read_popularity,
 )
 from alignxplore.evaluation import perturbations
-from alignxplore.evaluation.benchmarks import Benchmark, load_benchmarks, shown_history
+from alignxplore.evaluation.benchmarks import load_benchmarks, shown_history
 from alignxplore.evaluation.conditions import of_cues
 from alignxplore.evaluation.derived import read_names, write_copy
-from alignxplore.records import Interaction, Offer, UserRecord, write_json, write_jsonl
+from alignxplore.records import Interaction, Offer, write_json, write_jsonl
 from tests import ROOT
+from tests.evaluation.conftest import benchmark
 
 KINDS = [
     ("swapped", 0.3),
@@ -36,20 +36,6 @@ KINDS = [
     ("injected_markup", 0.25),
     ("injected_order", 0.25),
 ]
-
-
-def benchmark(records: list[UserRecord], task: str = "recommendation", name: str = "world_films") -> Benchmark:
-    return Benchmark(name, task, tuple(records), Path(f"{name}_upi.jsonl"))
-
-
-@pytest.fixture(params=["recommendation", "selection"])
-def bench(request, record) -> Benchmark:
-    return benchmark([record(f"{i}#{k}", length=9 + i) for i in range(5) for k in range(2)], request.param)
-
-
-@pytest.fixture
-def mix(record) -> Benchmark:
-    return benchmark([record(str(i), length=30, kind="news") for i in range(3)], "selection", "world_news")
 
 
 @pytest.mark.parametrize("kind, share", KINDS)
