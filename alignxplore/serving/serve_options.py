@@ -34,7 +34,14 @@ MOVING = frozenset(
         *("reasoning-parser", "reasoning-parser-plugin", "reasoning-config", "structured-outputs-config"),
     )
 )
-_SHORT = {"-q": "--quantization", "-sc": "--speculative-config", "-dc": "--diffusion-config"}
+_SHORT = {
+    "-q": "--quantization",
+    "-sc": "--speculative-config",
+    "-dc": "--diffusion-config",
+    "-tp": "--tensor-parallel-size",
+    "-pp": "--pipeline-parallel-size",
+    "-dp": "--data-parallel-size",
+}
 _NUMBER = re.compile(r"-\.?\d")  # begins a value, and no option
 
 

@@ -36,7 +36,7 @@ from alignxplore.environment import ROOT
 from alignxplore.errors import UserError, above_zero, check_port
 from alignxplore.processes import Family, members, socket_folder, temporary_files, undisturbed
 from alignxplore.serving.beforehand import check_files
-from alignxplore.serving.serve_options import has_option
+from alignxplore.serving.serve_options import has_option, last_value
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,10 @@ _CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--block-size", "32",
 
 ANYWHERE = ("0.0.0.0", "::", "")  # addresses at which a server is reached from everywhere
 LIMIT = 900.0  # seconds that a server may take until it answers: large models are read from slow disks
+# Without time to end, vLLM kills all that it started, trackers of resources too, and the queues between its processes
+# stay in /dev/shm: up to 240 MB each. One process alone has no such queues.
+_ENDING = ("--shutdown-timeout", "5")
+_PARALLEL = ("--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size")
 _GRACE = 20.0  # seconds in which a server may end by itself
 _GRACE_STARTING = 3.0  # and one that was not ready yet, and has nothing to lose
 # What the first error of a log looks like: later ones are mostly of those who waited for it.
@@ -168,7 +172,7 @@ def start(
     if on_cpu():
         command += _CPU_ARGUMENTS
     environment = (CPU_ENVIRONMENT if on_cpu() else GPU_ENVIRONMENT) | environment
-    command += arguments
+    command += [*(_ENDING if _has_several_workers(arguments) else ()), *arguments]
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
     sockets = socket_folder("axp-serve", "/" + "0" * 36)  # names of vLLM's sockets are random ids
     environment = {"VLLM_RPC_BASE_PATH": str(sockets)} | environment | temporary_files(sockets)
@@ -192,6 +196,10 @@ def program() -> list[str]:
     if on_cpu():  # -P: as with `vllm` itself, nothing of the folder that one happens to be in is imported
         return [sys.executable, "-P", "-c", "from alignxplore.serving.forked_vllm import run; run()"]
     return [executable]
+
+
+def _has_several_workers(arguments: Sequence[str]) -> bool:
+    return any(last_value(arguments, name) not in (None, "1") for name in _PARALLEL)
 
 
 def open_to_anybody(host: str, arguments: Sequence[str], with_key: bool = True) -> str | None:

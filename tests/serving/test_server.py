@@ -374,3 +374,18 @@ def test_a_folder_without_a_model_says_so(tmp_path):
         serve(str(tmp_path), log_path=tmp_path / "serve.log"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "has_time"),
+    [
+        ((), False),
+        (("--tensor-parallel-size", "1", "--data-parallel-size=1"), False),
+        (("--data-parallel-size", "2"), True),
+        (("-tp", "4"), True),
+        (("--tensor_parallel_size=2",), True),
+    ],
+)
+def test_a_server_of_several_workers_has_time_to_take_its_queues_away(stand_in, arguments, has_time):
+    with serve("m", log_path=stand_in, arguments=arguments):
+        assert ("--shutdown-timeout" in first_line(stand_in)["arguments"]) == has_time
