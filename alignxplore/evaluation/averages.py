@@ -3,17 +3,32 @@ paired ones.
 
 Benchmarks are not independent of each other: the same training runs stand in all of them, and the two directions of a
 cross-task table have the same people. What a run is better by does not become surer with the number of benchmarks. So
-all rows are taken together, and one run, person or item is one cluster in whichever benchmarks it stands.
+all rows are taken together, and one run, person or item is one cluster in whichever benchmarks it stands. Equal ids of
+two data sets are two persons, unless the run crosses these (`of_whom`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy.stats import norm as normal
 from scipy.stats import t as student
 
+from alignxplore.datasets import DATASETS
 from alignxplore.evaluation.results import Sample
 from alignxplore.statistics import Paired, cluster_error, runs_error, two_way_error
+
+
+def of_whom(sample: Sample, benchmark: str, benchmarks: Iterable[str]) -> Sample:
+    """The same with persons that stand in other benchmarks under equal ids only if they are the same people: "455" of
+    MovieLens is nobody of PersonaMem. Files of one's own and the simulated world may share people, as any two do that
+    cross_task.py has crossed.
+
+    Args:
+        benchmarks: all of the run.
+    """
+    crossed_names = {part for name in benchmarks if "~to~" in name for part in name.split("~to~")}
+    is_alone = benchmark in DATASETS and DATASETS[benchmark].column and benchmark not in crossed_names
+    return sample._replace(persons=[f"{benchmark} {x}" for x in sample.persons]) if is_alone else sample
 
 
 def average_error(samples: Sequence[Sample]) -> tuple[float, float] | None:

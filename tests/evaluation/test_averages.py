@@ -156,3 +156,23 @@ def test_two_directions_of_the_same_people_say_no_more_than_one():
     (line,) = tables(others)[0].body
     low, high = ends(line[tables(others)[0].head.index("average")])
     assert high - low == pytest.approx((ends(one)[1] - ends(one)[0]) / 2**0.5, rel=0.05), "of other people"
+
+
+@pytest.mark.parametrize("crossing", [False, True])
+def test_equal_ids_of_two_data_sets_are_two_persons_unless_the_run_crosses_them(crossing):
+    """Nobody of MIND is in MovieLens; a run with a copy across them says that its ids are of the same people."""
+
+    def lines(prefixes):
+        score_rows = [
+            row
+            for name in ("mind", "movielens")
+            for policy, right in (("base", 0.4), ("ours", 0.6))
+            for row in rows(policy, name, right, prefix=name if prefixes else "")
+        ]
+        score_rows += rows("ours", "mind~to~movielens", 0.6) if crossing else []
+        wide, paired = tables(score_rows)
+        average = wide.head.index("average")
+        (between,) = [line for line in paired.body if line[0].startswith("average")]
+        return [line[average] for line in wide.body], between
+
+    assert (lines(True) == lines(False)) != crossing

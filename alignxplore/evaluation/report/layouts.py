@@ -15,7 +15,7 @@ import numpy as np
 
 from alignxplore.datasets import DATASETS
 from alignxplore.evaluation import measures, metrics
-from alignxplore.evaluation.averages import average_interval
+from alignxplore.evaluation.averages import average_interval, of_whom
 from alignxplore.evaluation.metrics import BAD_WRONG
 from alignxplore.evaluation.published import COMPARABLE, Paper
 from alignxplore.evaluation.registry import ACCURACY, AMONG_K, READING, WRITTEN, Metric, glossary, of_kind
@@ -284,7 +284,9 @@ def _average_of_ours(cells: list[Result | None], groups: Groups) -> str:
     results = [cell for cell in cells if cell is not None]
     mean = _average([cell.accuracy for cell in results] if len(results) == len(cells) else [None])
     intervals = [(c.ci_low, c.ci_high) for c in results if c.ci_low is not None and c.ci_high is not None]
-    samples = [sample for cell in results if (sample := over_runs(groups.get(cell.key, [])).sample).values]
+    names = {key.benchmark for key in groups}
+    samples = [of_whom(over_runs(groups.get(cell.key, [])).sample, cell.benchmark, names) for cell in results]
+    samples = [sample for sample in samples if sample.values]
     if mean == MISSING or len(cells) < 2 or not len(cells) == len(intervals) == len(samples):
         return mean
     middle = float(np.mean([cell.accuracy or 0.0 for cell in results]))

@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from alignxplore.evaluation.averages import paired_average
+from alignxplore.evaluation.averages import of_whom, paired_average
 from alignxplore.evaluation.comparisons import COMPARED, COMPARED_NOTE, compared, not_compared, pairs_of, runs_meet
 from alignxplore.evaluation.report.layouts import family
 from alignxplore.evaluation.report.tables import Table, label
@@ -23,6 +23,7 @@ def paired_tests(scores: list[Score], protocol: str) -> Table | None:
     Training runs of a policy are compared together, never with each other."""
     lines, tests, apart = [], [], []
     parts_of: dict[tuple[str, str, str], list[tuple[Sample, Paired]]] = defaultdict(list)
+    names = {score.benchmark for score in scores}
     for (benchmark, judge, setting), policies in _policies(scores, protocol).items():
         for a, b in _chosen(list(policies)):
             pairs = pairs_of(policies[a], policies[b])
@@ -31,7 +32,8 @@ def paired_tests(scores: list[Score], protocol: str) -> Table | None:
                 lines.append([label(benchmark), judge, setting, f"{b} − {a}"])
                 tests.append(test)
                 if family(benchmark) == "main" and policies[a][0].of_pair:
-                    parts_of[judge, setting, lines[-1][-1]].append((pairs.differences, test))
+                    part = of_whom(pairs.differences, benchmark, names), test
+                    parts_of[judge, setting, lines[-1][-1]].append(part)
             elif not runs_meet(policies[a], policies[b]):
                 apart.append(f"{b} − {a}")
     for (judge, setting, comparison), parts in parts_of.items():
