@@ -62,8 +62,8 @@ class Spent:
     @classmethod
     def of(cls, meta: dict | None, run: str, gpus: int) -> "Spent":
         """What earlier runs of the same recipe took."""
-        earlier = meta.get("spent") if meta and meta.get("run") == run else None
-        return cls(**(earlier or {}) | {"gpus": gpus or (earlier or {}).get("gpus", 0)})
+        earlier = _by_run(meta).get(run, {})
+        return cls(**earlier | {"gpus": gpus or earlier.get("gpus", 0)})
 
     def more(self, seconds: float, summaries: int) -> "Spent":
         """The same with what another run took."""
@@ -73,6 +73,19 @@ class Spent:
     def gpu_seconds(self) -> float | None:
         """GPU-seconds a summary; None where nobody told of GPUs."""
         return self.gpus * self.seconds / self.summaries if self.gpus and self.summaries else None
+
+
+def _by_run(meta: dict | None) -> dict[str, dict]:
+    """What each recipe of a set took, by the id of its run."""
+    if meta is None:
+        return {}
+    return meta.get("spent_before", {}) | ({meta["run"]: meta["spent"]} if "spent" in meta else {})
+
+
+def spent_before(meta: dict | None, run: str) -> dict[str, dict]:
+    """What the other recipes of a set took: whoever comes back to one goes on with its costs, as with its
+    summaries."""
+    return {other: spent for other, spent in _by_run(meta).items() if other != run}
 
 
 def costs_of(sets: Iterable[SummarySet], benchmarks: Mapping[str, Benchmark]) -> Iterator[Cost]:

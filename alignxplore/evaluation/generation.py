@@ -15,7 +15,7 @@ from alignxplore.environment import recorded_versions, say_problems
 from alignxplore.evaluation.arguments import GenerationArguments, check_names, serving_arguments, serving_beside
 from alignxplore.evaluation.beginnings import with_file
 from alignxplore.evaluation.benchmarks import BenchmarkFile, SummarySet, find_benchmarks, run_id, slices_of
-from alignxplore.evaluation.costs import SHORTER, Spent
+from alignxplore.evaluation.costs import SHORTER, Spent, spent_before
 from alignxplore.evaluation.fits import Fit
 from alignxplore.evaluation.forgotten import Forgotten
 from alignxplore.evaluation.preview import sizes
@@ -158,6 +158,7 @@ async def write_set(
         "versions": recorded_versions(),
         "data": data,
         "files": with_file(old_meta, data),
+        "spent_before": spent_before(old_meta, recipe.run),
     }
     write_json(target.meta_path, meta | {"spent": asdict(cost)})
 

@@ -118,6 +118,16 @@ async def test_other_weights_or_another_window_under_the_same_address_are_other_
     ] == [5, 0, 5, 5, 0]
 
 
+async def test_who_comes_back_to_earlier_options_finds_their_costs(write, tmp_path):
+    """As it finds their summaries: nothing is written anew, so nothing new would be known of what they took."""
+    costs = []
+    for window in (16384, 8192, 4096, 16384, 8192):
+        await write(window=window, gpus=2, max_tokens=1024)
+        costs.append(SummarySet(tmp_path / "out", "ours", "world_films", "full", 0).meta()["spent"])
+    assert all((cost["summaries"], cost["gpus"]) == (5, 2) and cost["seconds"] > 0 for cost in costs), costs
+    assert all(later["seconds"] >= cost["seconds"] for cost, later in zip(costs, costs[3:])), costs
+
+
 @pytest.mark.parametrize(
     ("identity", "first", "second", "is_same"),
     [
