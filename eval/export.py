@@ -6,7 +6,7 @@ given.
     python eval/export.py --out outputs/eval --texts none               # where the terms of the data forbid texts
     python eval/export.py --out outputs/eval --push OWNER/NAME          # needs a login (HF_TOKEN)
 
-Comes after evaluate.py.
+Comes after evaluate.py, whose choice of --texts holds here, too, unless another one is given.
 """
 
 from alignxplore.command import run

@@ -20,7 +20,7 @@ from alignxplore.errors import UserError
 from alignxplore.evaluation.arguments import TEXTS, TEXTS_HELP, one_of
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
 from alignxplore.evaluation.registry import MEASURES
-from alignxplore.evaluation.report.files import read_run
+from alignxplore.evaluation.report.files import read_run, texts_of
 from alignxplore.evaluation.rows import read_scores
 from alignxplore.evaluation.worth import Score
 from alignxplore.records import person_of, replacing, write_text
@@ -59,11 +59,13 @@ class ExportOptions:
 
     out: Path = option("folder with the summaries, and the results of evaluate.py unless --report names another")
     report: Path | None = option("folder of the results, as evaluate.py --report wrote them: OUT/tables/main", None)
-    texts: str = option(TEXTS_HELP.replace("report.html", "the Parquet files"), "all")
+    texts: str | None = option(
+        f"{TEXTS_HELP.replace('report.html', 'the Parquet files')}; default: what evaluate.py was told", None
+    )
     push: str | None = option("also upload to this data set on the hub, as OWNER/NAME; it is made private", None)
 
     def __post_init__(self) -> None:
-        one_of("texts", [self.texts], TEXTS)
+        one_of("texts", [] if self.texts is None else [self.texts], TEXTS)
 
     @property
     def results(self) -> Path:
@@ -151,14 +153,14 @@ def card(out: Path, counts: dict[str, int], texts: str) -> str:
 def export(options: ExportOptions) -> str:
     """Write the three files, and upload them where that is asked for; returns what was done."""
     refuse_incomplete(options)
-    folder = options.results / "hub"
+    folder, texts = options.results / "hub", options.texts or texts_of(read_run(options.results))
     folder.mkdir(exist_ok=True)
-    summaries = (row for summary_set in find_sets(options.out) for row in summary_rows(summary_set, options.texts))
+    summaries = (row for summary_set in find_sets(options.out) for row in summary_rows(summary_set, texts))
     counts = {
         "summaries": write_parquet(folder / "summaries.parquet", summaries, SUMMARIES),
         "scores": write_parquet(folder / "scores.parquet", map(score_row, read_scores(options.results)), SCORES),
     }
-    write_text(folder / "README.md", card(options.results, counts, options.texts))
+    write_text(folder / "README.md", card(options.results, counts, texts))
     message = f"{folder}: {counts['summaries']} summaries, {counts['scores']} scores, README.md"
     if options.push is None:
         return message

@@ -63,6 +63,15 @@ def test_without_texts_there_is_none(results):
     assert "Texts are left out" in (results / "hub" / "README.md").read_text()
 
 
+@pytest.mark.parametrize(("own_choice", "is_there"), [(None, False), ("none", False), ("all", True)])
+def test_the_choice_of_the_evaluation_holds_unless_another_one_is_given(results, own_choice, is_there):
+    run = json.loads((results / "run.json").read_text())
+    write_json(results / "run.json", run | {"arguments": {"texts": "none"}})
+    export(ExportOptions(out=results, texts=own_choice))
+    assert (SECRET in json.dumps(read(results, "summaries"))) == is_there
+    assert ("Texts are left out" in (results / "hub" / "README.md").read_text()) != is_there
+
+
 def test_nothing_is_uploaded_unasked_and_what_is_asked_for_is_private(results, monkeypatch):
     calls = []
 
