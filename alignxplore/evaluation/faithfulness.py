@@ -14,7 +14,7 @@ from pathlib import Path
 
 from alignxplore.command import Checkable, option
 from alignxplore.errors import above_zero, at_least_one, check_folder, shares
-from alignxplore.evaluation.arguments import one_of, serving_arguments
+from alignxplore.evaluation.arguments import check_names, one_of, serving_arguments
 from alignxplore.evaluation.benchmarks import (
     BENCHMARK_FILES,
     Benchmark,
@@ -297,10 +297,17 @@ async def judge_statements(options: FaithfulnessOptions, spec: ModelSpec, key: s
             return list(asking.evidence(summaries))
 
 
+def judges_of(options: FaithfulnessOptions) -> tuple[list[ModelSpec], dict[str, str]]:
+    """The downstream models, and the variables with their keys."""
+    specs = parse_all(options.judge)
+    names = [spec.name for spec in specs]
+    check_names("judge", names)
+    return specs, choose("api_key_env", options.api_key_env, names, "")
+
+
 def preview(options: FaithfulnessOptions) -> str:
     """Who would be asked how much; starts no server and asks no endpoint."""
-    specs = parse_all(options.judge)
-    keys = choose("api_key_env", options.api_key_env, [spec.name for spec in specs], "")
+    specs, keys = judges_of(options)
     PromptSet(options.prompt_set).judge(None, None, "a", "b")
     benchmarks, summaries = inputs(options)
     serving = serving_arguments(options)
@@ -317,8 +324,7 @@ def faithfulness(options: FaithfulnessOptions) -> str:
     check_folder("report", options.report)
     if options.check:
         return preview(options)
-    specs, out = parse_all(options.judge), Path(options.report or options.out)
-    keys = choose("api_key_env", options.api_key_env, [spec.name for spec in specs], "")
+    (specs, keys), out = judges_of(options), Path(options.report or options.out)
     evidence: list[Evidence] = []
     with RunLock(options.out):
         for spec in specs:

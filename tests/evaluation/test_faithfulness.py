@@ -264,3 +264,8 @@ def test_check_counts_the_questions_and_asks_nobody(run):
     assert "4 texts, 32 questions" in faith.faithfulness(options(data, out, check=True))
     with pytest.raises(ValueError, match="nope"):
         faith.faithfulness(options(data, out, check=True, prompt_set="nope"))
+    for check in (True, False):
+        with pytest.raises(
+            ValueError, match="--judge: 'none' is what the tables call a baseline; give the model another"
+        ):
+            faith.faithfulness(options(data, out, check=check, judge=["none=http://127.0.0.1:9/v1"]))
