@@ -200,6 +200,11 @@ def not_negative(options: object, *names: str) -> None:
     _refuse_unless(lambda value: 0 <= value < math.inf, "0 or above", options, names)
 
 
+def temperatures(options: object, *names: str) -> None:
+    """The same for sampling temperatures: servers refuse what is above 2."""
+    _refuse_unless(lambda value: 0 <= value <= 2, "a temperature from 0 to 2", options, names)
+
+
 def shares(options: object, *names: str) -> None:
     """The same for fields that must be shares, from 0 to 1."""
     _refuse_unless(lambda value: 0 <= value <= 1, "a share from 0 to 1", options, names)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from alignxplore.command import Checkable, option
-from alignxplore.errors import above_zero, at_least_one, not_negative, shares
+from alignxplore.errors import above_zero, at_least_one, not_negative, shares, temperatures
 from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, SETTINGS
 from alignxplore.evaluation.conditions import CHANCE, CUES, NO_SUMMARY, OTHER_USERS
 from alignxplore.evaluation.fits import FITS
@@ -122,7 +122,8 @@ class GenerationArguments(Checkable):
         at_least_one(
             self, "stages", "limit", "concurrency", "max_tokens", "at_once", "summary_tokens", "max_model_len"
         )
-        not_negative(self, "temperature", "gpus")
+        not_negative(self, "gpus")
+        temperatures(self, "temperature")
         above_zero(self, "top_p")
         shares(self, "top_p", "max_error_rate")
         if self.top_k < -1:

@@ -149,9 +149,9 @@ class Streaming:
                 f"streaming.judge_concurrency={self.judge_concurrency}: no question would ever be asked; "
                 "it must be at least 1"
             )
-        if self.val_temperature < 0:
+        if not 0 <= self.val_temperature <= 2:
             raise SettingsError(
-                f"streaming.val_temperature={self.val_temperature} is no temperature; 0 decodes greedily"
+                f"streaming.val_temperature={self.val_temperature} is no temperature from 0 to 2; 0 decodes greedily"
             )
         if not 0 <= self.least_spread < 1:
             raise SettingsError(

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from alignxplore import datasets
 from alignxplore.command import Checkable, option
-from alignxplore.errors import above_zero, at_least_one, not_negative, shares
+from alignxplore.errors import above_zero, at_least_one, shares, temperatures
 from alignxplore.journal import FAILED, TRANSPORT_ERROR, Journal, RunLock
 from alignxplore.judging.letters import Judge
 from alignxplore.places import Places
@@ -96,7 +96,7 @@ class SynthesisOptions(Checkable):
         at_least_one(self, "min_targets", "max_targets", "min_verified", "max_tokens", "max_model_len")
         at_least_one(self, "concurrency", "requests")
         shares(self, "signal", "merged_accuracy", "max_error_rate")
-        not_negative(self, "temperature")
+        temperatures(self, "temperature")
         above_zero(self, "timeout")
         for name in ("min_targets", "min_verified"):
             if getattr(self, name) > self.max_targets:

@@ -40,7 +40,7 @@ def test_numbers_below_one(kind, option, value):
             (kind, "max_error_rate", (math.nan, 1.5, -1.0), "a share from 0 to 1")
             for kind in (GenerationArguments, EvaluationArguments, FaithfulnessOptions)
         ),
-        (GenerationArguments, "temperature", (math.nan, math.inf, -0.1), "0 or above"),
+        (GenerationArguments, "temperature", (math.nan, math.inf, -0.1, 2.1), "a temperature from 0 to 2"),
         (GenerationArguments, "top_p", (math.nan, 0.0, -0.1), "a number above 0"),
         (GenerationArguments, "top_p", (1.1,), "a share from 0 to 1"),
         (GenerationArguments, "top_k", (-2, -20), "at least 1, or 0 for all tokens"),
@@ -63,7 +63,7 @@ def test_numbers_that_cannot_be_meant(kind, option, values, demand):
 def test_numbers_at_the_ends_are_taken():
     values = {name: NEEDED[name] for name in ("model", "data", "out")}
     GenerationArguments(**values, temperature=0.0, top_p=1.0, top_k=-1, gpus=0, max_error_rate=0.0)
-    GenerationArguments(**values, top_k=0, max_error_rate=1.0)
+    GenerationArguments(**values, temperature=2.0, top_k=0, max_error_rate=1.0)
 
 
 @pytest.mark.parametrize(

@@ -235,8 +235,11 @@ async def test_judges_that_watch_are_checked_at_the_start_like_the_others(watche
 async def test_settings_that_cannot_be_meant(judges, tokenizer):
     with pytest.raises(SettingsError, match="empty"):
         Streaming.from_config({"judges": ""})
-    with pytest.raises(SettingsError, match="val_temperature=-1 is no temperature; 0 decodes greedily"):
-        Streaming.from_config({"judges": "a=http://x/v1", "val_temperature": -1})
+    for value in (-1, 2.5):
+        with pytest.raises(
+            SettingsError, match=f"val_temperature={value} is no temperature from 0 to 2; 0 decodes gr"
+        ):
+            Streaming.from_config({"judges": "a=http://x/v1", "val_temperature": value})
     with pytest.raises(JudgeError, match="no judge"):
         one, fakes = await judges("words")
         fakes[0].log_probabilities = lambda question: (-5.0, -5.0)

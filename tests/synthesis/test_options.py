@@ -17,7 +17,7 @@ OF_SYNTHESIS = {
     "max_targets": (0, -1, 3),
     "min_verified": (0, -1, 6),
     "merged_accuracy": (-0.1, 1.1, NAN),
-    "temperature": (-0.1, NAN, INFINITE),
+    "temperature": (-0.1, 2.1, NAN, INFINITE),
     "max_tokens": (0, -1),
     "max_model_len": (0, -1),
     "concurrency": (0, -1),
