@@ -157,19 +157,13 @@ def obeyed(summary: str, record: UserRecord) -> bool:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where interactions that are put in come from: other people of the benchmark, and the one that is mixed in."""
+    """Where interactions that are put in come from: other people of the benchmark."""
 
     benchmark: Benchmark
-    mix: Benchmark | None
 
     @functools.cached_property
     def others(self) -> Strangers:
         return Strangers(self.benchmark.records)
-
-    @functools.cached_property
-    def mixture(self) -> Mixture:
-        assert self.mix is not None  # PerturbOptions sees to it
-        return Mixture(self.benchmark, self.mix)
 
     def foreign(self, record: UserRecord, count: int, seed: int) -> list[Interaction]:
         """`count` interactions of other people of the benchmark."""
@@ -202,9 +196,9 @@ def put_in(benchmark: Benchmark, record: UserRecord, kind: str, share: float) ->
     return 3 * ((count + 1) // 2) if shown_count < len(record.history) else count
 
 
-def perturb(benchmark: Benchmark, kind: str, share: float, mix: Benchmark | None, seed: int) -> Iterator[UserRecord]:
-    """The records of a benchmark, disturbed in one way."""
-    sources = Sources(benchmark, mix)
+def perturb(benchmark: Benchmark, kind: str, share: float, seed: int) -> Iterator[UserRecord]:
+    """The records of a benchmark, disturbed in one way that needs no other benchmark (see `mixed`)."""
+    sources = Sources(benchmark)
     for record in benchmark.records:
         shown_count = len(shown_history(benchmark, record))
         count = put_in(benchmark, record, kind, share)
@@ -222,27 +216,27 @@ def perturb(benchmark: Benchmark, kind: str, share: float, mix: Benchmark | None
         elif kind == "foreign_shuffled":
             noisy = inserted(record, sources.foreign(record, count, seed), shown_count, seed)
             yield shuffled(noisy, len(shown_history(benchmark, noisy)), seed)
-        elif kind == "mixed":
-            drawn = sources.mixture.draw(record, count, seed)
-            yield inserted(record, [*drawn.own, *drawn.others], shown_count, seed)
         else:
             yield injected(record, kind, share, shown_count, seed)
 
 
-def mixed_facts(
-    benchmark: Benchmark, mix: Benchmark, share: float, copies: Sequence[UserRecord], seed: int
-) -> dict[str, int | str | float]:
-    """What is to be known of a mixed copy: where from, how many records got interactions of a stranger, and how much
-    was put in, as a share of what is shown; how much was asked for where that was more."""
+def mixed(
+    benchmark: Benchmark, mix: Benchmark, share: float, seed: int
+) -> tuple[list[UserRecord], dict[str, int | str | float]]:
+    """The records with interactions of another benchmark put in, and what is to be known of that: where from, how many
+    records got interactions of a stranger, and how much was put in, as a share of what is shown; how much was asked
+    for where that was more."""
     mixture, stranger_count, is_short = Mixture(benchmark, mix), 0, False
+    copies = []
     for record in benchmark.records:
         count = put_in(benchmark, record, "mixed", share)
         drawn = mixture.draw(record, count, seed)
+        copies.append(inserted(record, [*drawn.own, *drawn.others], len(shown_history(benchmark, record)), seed))
         stranger_count += bool(drawn.others)
         is_short |= len(drawn.own) + len(drawn.others) < count
     facts: dict[str, int | str | float] = {"mixed_from": mix.name, "strangers": stranger_count}
     facts["share"] = round(share_put_in(benchmark, copies), 4)
-    return facts | ({"asked_share": share or 1.0} if is_short else {})
+    return copies, facts | ({"asked_share": share or 1.0} if is_short else {})
 
 
 def parse_kind(text: str) -> tuple[str, float, str]:
@@ -288,14 +282,16 @@ def write_copies(options: PerturbOptions) -> str | None:
     for benchmark in benchmarks:
         write_copy(out, benchmark.name, benchmark.records, benchmark, task=benchmark.task)
         for kind, share, name in kinds:
-            rows = list(perturb(benchmark, kind, share, mix, options.seed))
-            change_count = sum(row.history != record.history for row, record in zip(rows, benchmark.records))
-            facts: dict[str, int | str | float] = {"disturbed": change_count}
+            facts: dict[str, int | str | float] = {}
             note = ""
             if mix and kind == "mixed":
-                facts |= mixed_facts(benchmark, mix, share, rows, options.seed)
+                rows, facts = mixed(benchmark, mix, share, options.seed)
                 note = f", {facts['strangers']} with a stranger's interactions"
                 warn_of_short(f"{benchmark.name}~{name}", facts)
+            else:
+                rows = list(perturb(benchmark, kind, share, options.seed))
+            change_count = sum(row.history != record.history for row, record in zip(rows, benchmark.records))
+            facts = {"disturbed": change_count} | facts
             count = write_copy(out, f"{benchmark.name}~{name}", rows, benchmark, task=benchmark.task, **facts)
             print(f"{benchmark.name}~{name}: {count} users, {change_count} with another history{note}")
     write_names(out, names)

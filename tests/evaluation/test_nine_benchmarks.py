@@ -107,7 +107,7 @@ def lessons(benchmark):
 def of_robustness(benchmark):
     """What the robustness table asks beyond these: disturbed histories, and under the hardened prompts the undisturbed
     ones and the targets, too."""
-    copies = [tuple(perturb(benchmark, *parse_kind(kind)[:2], None, 0)) for kind in KINDS]
+    copies = [tuple(perturb(benchmark, *parse_kind(kind)[:2], 0)) for kind in KINDS]
     hardened_prompts = PromptSet("hardened")
     for prompts, records in (
         (PromptSet(), copies[0]),
