@@ -313,7 +313,9 @@ class Agreement(NamedTuple):
 def agreement(a: Sequence[Hashable], b: Sequence[Hashable], clusters: Sequence[Hashable], seed: int = 0) -> Agreement:
     """How far two readers agree beyond what the shares of their answers would give by chance (Cohen 1960).
 
-    The interval is of a bootstrap over clusters; nan where a reader always says the same, or with a single cluster.
+    The interval is made as that of `estimate`: by a bootstrap over clusters, or t times the clustered standard error
+    where that is wider. Where they always agree it is that of Clopper and Pearson. It is nan where a reader always
+    says the same, or with a single cluster.
     """
     kinds = {kind: place for place, kind in enumerate(dict.fromkeys([*a, *b]))}
     codes_N, size = _codes(clusters), len(kinds)
@@ -329,7 +331,28 @@ def agreement(a: Sequence[Hashable], b: Sequence[Hashable], clusters: Sequence[H
             weights_BC = generator.multinomial(clusters_C, np.full(clusters_C, 1 / clusters_C), size=_BATCH)
             kappas.append(_kappa(weights_BC @ counts_CK, size)[1])
         low, high = np.nanquantile(np.concatenate(kappas), [0.025, 0.975])
+        low, high = _widened(float(kappa[0]), float(low), float(high), cells_N, size, clusters)
     return Agreement(float(share[0]), float(kappa[0]), float(low), float(high), len(cells_N))
+
+
+def _widened(
+    kappa: float, low: float, high: float, cells_N: np.ndarray, size: int, clusters: Sequence[Hashable]
+) -> tuple[float, float]:
+    """The interval of kappa that few clusters allow.
+
+    Args:
+        cells_N: the answers of both, row by row, as first * size + second.
+    """
+    shares_xy = np.bincount(cells_N, minlength=size * size).reshape(size, size) / len(cells_N)
+    first_x, second_y = shares_xy.sum(1), shares_xy.sum(0)
+    alike, beyond_chance = np.trace(shares_xy), 1 - float(first_x @ second_y)
+    if alike > 1 - 1e-12:
+        return max(-1.0, 1 - (1 - 0.025 ** (1 / len(set(clusters)))) / beyond_chance), 1.0
+    # What one row more of a kind would move: kappa is (alike - chance) / (1 - chance), and chance the sum of products.
+    slopes_xy = np.eye(size) / beyond_chance - (1 - alike) / beyond_chance**2 * (second_y[:, None] + first_x)
+    error = cluster_error(slopes_xy.ravel()[cells_N].tolist(), clusters)
+    half = error[0] * float(student.ppf(0.975, error[1])) if error else 0.0
+    return (max(-1.0, kappa - half), min(1.0, kappa + half)) if 2 * half > high - low else (low, high)
 
 
 def _kappa(counts_BK: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -284,12 +284,14 @@ def test_the_design_effect_is_that_of_the_clusters():
     assert [design_effect([], []), design_effect([1.0, 1.0], [0, 1]), design_effect([0.0, 1.0], [0, 0])] == [1, 1, 1]
 
 
-def test_agreement_s_interval_covers_the_true_kappa():
-    """Persons of three rows, the whole person alike or not; 200 tables, of which 95 % should hold the truth."""
+@pytest.mark.parametrize("size", [4, 6, 60])
+def test_agreement_s_interval_covers_the_true_kappa(size):
+    """Persons of three rows, the whole person alike or not; 200 tables, of which 95 % should hold the truth. Of 4
+    persons the bootstrap alone holds it in 77 %."""
     generator, hits = np.random.default_rng(3), 0
     for _ in range(200):
         a, b, persons = [], [], []
-        for person in range(60):
+        for person in range(size):
             copies = generator.random() < 0.4  # the second reader copies the first; else both toss a coin
             for _ in range(3):
                 x = bool(generator.random() < 0.5)
@@ -299,6 +301,13 @@ def test_agreement_s_interval_covers_the_true_kappa():
         kappa = agreement(a, b, persons)
         hits += kappa.low <= 0.4 <= kappa.high
     assert 0.90 <= hits / 200 <= 0.985
+
+
+def test_readers_who_always_agree_are_not_taken_for_certain():
+    """As `estimate` of 24 clusters that are all right; chance is a half here."""
+    answers, persons = [i % 2 for i in range(48)], [i // 2 for i in range(48)]
+    interval = estimate([1.0] * 48, persons)
+    assert agreement(answers, answers, persons)[1:4] == pytest.approx((1, 2 * interval.low - 1, 1))
 
 
 def trained(generator, runs, spread, persons=80, each=3):
