@@ -4,9 +4,11 @@
         run(arguments)
 
 `alignxplore/command.py` does so for all of them. What a command imports takes seconds before that: `hear_interrupts`,
-called by the package itself, makes Ctrl-C a sentence then, too.
+called by the package itself, makes Ctrl-C a sentence then, too. SIGTERM, as Slurm sends it, does what Ctrl-C does at
+that moment, with exit code 143.
 """
 
+import asyncio
 import atexit
 import contextlib
 import errno
@@ -18,6 +20,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 
@@ -50,6 +53,10 @@ _OF_A_PATH = {
 }
 
 
+_INTERRUPTED: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "told to end (SIGTERM)"}
+_terms: list[int] = []  # SIGTERM, once this script has heard it
+
+
 def program() -> str:
     """How the running script is called: `evaluate.py`, or `python -m alignxplore.world`."""
     package, path = Path(__file__).resolve().parent, Path(sys.argv[0]).resolve()
@@ -73,21 +80,77 @@ def _is_command() -> bool:
     return script is not None and any(Path(script).resolve().is_relative_to(root / name) for name in _COMMANDS)
 
 
+def ended_by() -> signal.Signals:
+    """What a KeyboardInterrupt comes from: Ctrl-C, or SIGTERM. Exit codes are 128 and this."""
+    return signal.SIGTERM if _terms else signal.SIGINT
+
+
+def _interrupted(number: int) -> str:
+    return f"{program()}: {_INTERRUPTED[number]}; run the same command again"
+
+
 def _ends_at_once(number: int, _: object) -> NoReturn:
-    """Ctrl-C while a command imports. An exception would be swallowed, or turned into another, in some module."""
+    """Ctrl-C or SIGTERM while a command imports. An exception would be swallowed, or turned into another, in some
+    module."""
     signal.signal(number, signal.SIG_IGN)
     if is_first_process():
-        os.write(2, f"{program()}: interrupted; run the same command again\n".encode())
+        os.write(2, f"{_interrupted(number)}\n".encode())
     atexit._run_exitfuncs()  # a module may have made a temporary folder
     os._exit(128 + number)
 
 
+def _ends_as_ctrl_c(number: int, frame: FrameType | None) -> None:
+    """SIGTERM while a command works. In an event loop Ctrl-C does not raise, but cancels the tasks."""
+    _terms.append(number)
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        handler(signal.SIGINT, frame)
+        return
+    try:  # in the background of a script Ctrl-C is ignored, and no event loop listens for it
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise KeyboardInterrupt from None
+    loop.call_soon_threadsafe(_cancel_all, loop)
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+
+
+def _hears_as_before() -> None:
+    """In a fork: whoever ends its own workers by SIGTERM wants no sentence of each."""
+    if signal.getsignal(signal.SIGTERM) in (_ends_at_once, _ends_as_ctrl_c):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_hears_as_before)
+
+
 def hear_interrupts() -> None:
-    """In one of our commands, until its work begins (`one_sentence`): Ctrl-C ends it with a sentence. Elsewhere this
-    changes nothing."""
-    is_command = threading.current_thread() is threading.main_thread() and _is_command()
-    if is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _ends_at_once)
+    """In one of our commands, until its work begins (`one_sentence`): Ctrl-C or SIGTERM ends it with a sentence.
+    Elsewhere this changes nothing."""
+    if threading.current_thread() is not threading.main_thread() or not _is_command():
+        return
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is usual:
+            signal.signal(number, _ends_at_once)
+
+
+@contextlib.contextmanager
+def _term_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM does in here what Ctrl-C does, where nothing else hears it."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, _ends_at_once):
+        yield
+        return
+    _terms.clear()
+    signal.signal(signal.SIGTERM, _ends_as_ctrl_c)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is _ends_as_ctrl_c:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def check_surroundings() -> None:
@@ -115,29 +178,30 @@ def _who() -> str:
 
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
-    """Errors of the kinds in `SAID` end the script with their own sentence and exit code 1, Ctrl-C with one and 130:
-    what is done is kept."""
+    """Errors of the kinds in `SAID` end the script with their own sentence and exit code 1, Ctrl-C with one and 130,
+    SIGTERM with one and 143: what is done is kept."""
     if signal.getsignal(signal.SIGINT) is _ends_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-        with naming("standard output"):
-            sys.stdout.flush()  # or what was printed last would fail where nobody hears it
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
-        sys.exit(128 + signal.SIGPIPE)
-    except SAID as error:
-        sys.exit(f"{_who()}: {in_a_sentence(error)}")
-    except KeyboardInterrupt:
-        if is_first_process():
-            print(f"{program()}: interrupted; run the same command again", file=sys.stderr)
-        sys.exit(130)
-    except Exception as error:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(words in str(error) for words in _LOST):
-            sys.exit(f"{_who()}: another process has ended, and says why")
-        if not of_the_disk(error):
-            raise
-        sys.exit(f"{_who()}: {in_a_sentence(error)}")
+    with _term_as_ctrl_c():
+        try:
+            yield
+            with naming("standard output"):
+                sys.stdout.flush()  # or what was printed last would fail where nobody hears it
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+            sys.exit(128 + signal.SIGPIPE)
+        except SAID as error:
+            sys.exit(f"{_who()}: {in_a_sentence(error)}")
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            if is_first_process():
+                print(_interrupted(ended_by()), file=sys.stderr)
+            sys.exit(128 + ended_by())
+        except Exception as error:
+            if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(words in str(error) for words in _LOST):
+                sys.exit(f"{_who()}: another process has ended, and says why")
+            if not of_the_disk(error):
+                raise
+            sys.exit(f"{_who()}: {in_a_sentence(error)}")
 
 
 def of_the_disk(error: BaseException) -> bool:

@@ -1,5 +1,5 @@
 """Ctrl-C while a command still imports is a sentence and exit code 130, for every command, and for those that torchrun
-starts."""
+starts; SIGTERM is one, too."""
 
 import os
 import signal
@@ -27,7 +27,8 @@ class Finder:
             return None
         Finder.seen += 1
         if Finder.seen == int(os.environ["MOMENT"]):
-            os.kill(os.getppid(), signal.SIGINT) if "LOCAL_RANK" in os.environ else os.killpg(0, signal.SIGINT)
+            number = int(os.environ.get("NUMBER", signal.SIGINT))
+            os.kill(os.getppid(), number) if "LOCAL_RANK" in os.environ else os.killpg(0, number)
         return None
 
 if os.environ.get("LOCAL_RANK") == os.environ.get("PROCESS") and sys.argv[0] != "-c":
@@ -74,6 +75,13 @@ def test_every_command_says_that_it_was_interrupted_while_it_imported(struck, mo
     wrong = {name: (codes[name], ended[name].stderr[-300:]) for name in command_of.keys() - says - imports_less}
     assert len(says) > 50 and wrong == {} and {codes[name] for name in says} == {130}
     assert not [name for name, ran in ended.items() if "Traceback" in ran.stderr]
+
+
+def test_a_command_says_that_it_was_told_to_end_while_it_imported(struck):
+    words = [sys.executable, str(ROOT / "eval/evaluate.py")]
+    ran = struck(words, 4, NUMBER=str(int(signal.SIGTERM)))
+    assert ran.returncode == 143, ran.stderr
+    assert ran.stderr == "evaluate.py: told to end (SIGTERM); run the same command again\n"
 
 
 @pytest.mark.parametrize("process", [None, "0", "1"])

@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from alignxplore.command import check_encoding
 from alignxplore.environment import say_problems
-from alignxplore.errors import SAID, in_a_sentence, naming, of_the_disk, one_sentence
+from alignxplore.errors import SAID, ended_by, in_a_sentence, naming, of_the_disk, one_sentence
 from alignxplore.journal import RunLock
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_object, write_json
@@ -325,7 +325,7 @@ def main(config: DictConfig) -> None:
         code = 1
     except KeyboardInterrupt:
         print(f"interrupted; {goes_on(out)}", file=sys.stderr)
-        code = 130
+        code = 128 + ended_by()
     except SystemExit as error:  # SIGTERM, or Ray's way of ending a process whose cluster has gone
         code = error.code if isinstance(error.code, int) else 1
         print(
