@@ -8,12 +8,13 @@ In AlignX, P-Soups, PersonaMem and HiCUPID both answers are given, so only rows 
   a hash of seed and row.
 
 A user of several rows is named `user#row`; all rows of a user fall into the same split. Rows that name no user
-(AlignX, P-Soups) repeat their targets: there all rows of a target do.
+(AlignX, P-Soups) repeat their targets: there all rows of a target do. The histories of split train, and of a range of
+persons, lose what is a target of another part: a model that is trained on them has not seen a test's answers.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -67,17 +68,19 @@ def build_records(rows: Iterable[Row], job: Job) -> Iterator[Example]:
     """Records of all rows in hash order, one in memory at a time. All rows are read before the first record is
     yielded. Of a sample of users each has all their rows."""
     with Engine(job) as engine:
-        groups = UserGroups(engine, job)
+        groups, foreign_targets = UserGroups(engine, job), set[str]()
         for row in rows:
             job.counts["rows read"] += 1
             groups.add(row.user, _text(row))
-        keep = _balance(groups, job) if job.protocol == "matched" else None
-        sample = None if job.users is None else _sample(groups, keep, job)
+            if job.split != "test" and not _names_user(row) and not job.wanted(target := _dealt_by(row)):
+                foreign_targets.add(target)
+        keep = _balance(groups, foreign_targets, job) if job.protocol == "matched" else None
+        sample = None if job.users is None else _sample(groups, foreign_targets, keep, job)
         for row in _rows(groups, job.counts):
             if sample is not None and person_of(row.user) not in sample:
                 job.counts["left out: not of the sampled users"] += 1
                 continue
-            record = _record(row, job, job.counts)
+            record = _record(row, foreign_targets, job, job.counts)
             if record is not None and keep is not None and not keep(row):
                 job.counts["dropped: one more row of the more frequent order of lengths"] += 1
             elif record is not None:
@@ -86,7 +89,9 @@ def build_records(rows: Iterable[Row], job: Job) -> Iterator[Example]:
         engine.close()
 
 
-def _sample(groups: UserGroups, keep: Callable[[Row], bool] | None, job: Job) -> set[str] | None:
+def _sample(
+    groups: UserGroups, foreign_targets: Collection[str], keep: Callable[[Row], bool] | None, job: Job
+) -> set[str] | None:
     """The first persons, by their hash, of those with a record; None where each row is a person of its own: then the
     first rows are the sample."""
     if not len(groups) or groups.engine.one("SELECT count(*) FROM rows WHERE contains(\"user\", '#')") == (0,):
@@ -94,7 +99,7 @@ def _sample(groups: UserGroups, keep: Callable[[Row], bool] | None, job: Job) ->
     people = {
         person_of(row.user)
         for row in _rows(groups, defaultdict(int))
-        if _record(row, job, defaultdict(int)) is not None and (keep is None or keep(row))
+        if _record(row, foreign_targets, job, defaultdict(int)) is not None and (keep is None or keep(row))
     }
     names = sorted(people)
     ranks = zip(user_hashes(job.seed, names).tolist(), names)
@@ -138,13 +143,24 @@ def _rows(groups: UserGroups, counts: dict[str, int]) -> Iterator[Row]:
 def _dealt_by(row: Row) -> str:
     """What says to which split, and to which range of persons, a row belongs: its user; where it names none its
     target, whichever answer was chosen."""
-    if "#" in row.user:
-        return person_of(row.user)
-    return content_hash([words_of(row.target.query or ""), sorted(map(words_of, row.target.candidates))])
+    return person_of(row.user) if _names_user(row) else _choice_of(row.target)
 
 
-def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:
-    """The record of a row, or None with the reason counted."""
+def _names_user(row: Row) -> bool:
+    return "#" in row.user
+
+
+def _choice_of(pair: Interaction) -> str:
+    """What was to be chosen from, whatever was."""
+    return content_hash([words_of(pair.query or ""), sorted(map(words_of, pair.candidates))])
+
+
+def _record(row: Row, foreign_targets: Collection[str], job: Job, counts: dict[str, int]) -> UserRecord | None:
+    """The record of a row, or None with the reason counted.
+
+    Args:
+        foreign_targets: what rows that are left out choose from, for rows that name no user.
+    """
     query, target = job.dataset.default_query, row.target
     if not job.wanted(_dealt_by(row)):
         counts[f"left out: {job.unwanted}"] += 1
@@ -159,6 +175,8 @@ def _record(row: Row, job: Job, counts: dict[str, int]) -> UserRecord | None:
             counts["dropped from a history: an answer is empty, or both are the same"] += 1
         elif stands_in(target, [pair]):
             counts["dropped from a history: it holds the answer to be predicted"] += 1
+        elif foreign_targets and pair.rejected is not None and _choice_of(pair) in foreign_targets:
+            counts["dropped from a history: a target of another part"] += 1
         elif words in history:
             counts["dropped from a history: repeated"] += 1
         else:
@@ -180,11 +198,11 @@ def _longer(row: Row) -> int:
     return len(chosen) - len(rejected)
 
 
-def _balance(groups: UserGroups, job: Job) -> Callable[[Row], bool]:
+def _balance(groups: UserGroups, foreign_targets: Collection[str], job: Job) -> Callable[[Row], bool]:
     """A predicate that keeps as many longer as shorter chosen answers in each stratum (and all of equal length)."""
     draws: dict[tuple[str, bool], list[int]] = defaultdict(list)
     for row in _rows(groups, defaultdict(int)):
-        if _record(row, job, defaultdict(int)) is not None and (longer := _longer(row)):
+        if _record(row, foreign_targets, job, defaultdict(int)) is not None and (longer := _longer(row)):
             draws[row.stratum, longer > 0].append(_draw(row, job))
     limit = {}
     for (stratum, is_longer), values in draws.items():

@@ -143,6 +143,30 @@ def test_parts_of_a_set_without_users_share_no_target(run, tmp_path, name, parts
     assert sum(map(len, examples)) == len(run(name, tmp_path)[0])
 
 
+@pytest.mark.parametrize("name", FEEDBACK_SETS)
+@pytest.mark.parametrize(
+    "part, other", [({"split": "train"}, {"split": "test"}), ({"persons": (0, 0.6)}, {"persons": (0.6, 1)})]
+)
+def test_no_history_for_training_holds_a_target_of_another_part(run, tmp_path, name, part, other):
+    rows = [row(k) for k in range(40)]
+    for k, target in enumerate(rows):  # the target of the next row, in another white space and with the other answer
+        pair = {key: rows[(k + 1) % 40][key] for key in ("prompt", "chosen", "rejected")}
+        target[FEEDBACK].append(pair | {"chosen": f" {pair['rejected']}  ", "rejected": pair["chosen"]})
+    (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    (examples, job), (others, _) = run(name, tmp_path, **part), run(name, tmp_path, **other)
+
+    def choice(pair):
+        return pair.query, *sorted(text.strip() for text in pair.items)
+
+    targets = {choice(x.record.target) for x in others}
+    assert targets and not [pair for x in examples for pair in x.record.history if choice(pair) in targets]
+    lost = sum(len(x.record.history) == 2 for x in examples)
+    assert job.counts["dropped from a history: a target of another part"] == lost > 0
+    assert len(examples) + len(others) == 40
+    for whole in ({}, {"split": "test"}):  # nobody trains on these
+        assert all(len(x.record.history) == 3 for x in run(name, tmp_path, **whole)[0])
+
+
 def test_a_chat_becomes_interactions():
     chat = [
         ("system", "persona"),
