@@ -60,6 +60,7 @@ def build(job: Job) -> Records:
                 catalogue.add(key, product_text(title, row.get("description"), job.plain), "product", job)
             else:
                 job.counts["dropped: a product without a title"] += 1
+        catalogue.sort()
         catalogue.close()
         rows = partial(_reviews, reviews, job)
         statement = _statement(reviews, job) if json_is_plain(reviews, engine) else None

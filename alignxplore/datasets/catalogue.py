@@ -5,6 +5,7 @@ import os
 from array import array
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import filterfalse
 from pathlib import Path
 from typing import BinaryIO
 
@@ -67,17 +68,17 @@ class Catalogue:
     def sort(self) -> None:
         """All items are known: number them by their keys, whole numbers by their size, so that the order in which they
         came decides nothing."""
-        keys = list(self.index)
-        order = sorted(range(len(keys)), key=lambda item: _rank(keys[item]))
-        if order == list(range(len(keys))):
+        keys = [*sorted(filter(_is_number, self.index), key=_size), *sorted(filterfalse(_is_number, self.index))]
+        places = np.fromiter((self.index[key] for key in keys), np.int64, len(keys))
+        if (places == np.arange(len(keys))).all():
             return
-        self._places = np.array(order)
+        self._places = places
         numbers, twins = np.empty(len(keys), np.int64), np.asarray(self.twin, np.int64)
         numbers[self._places] = np.arange(len(keys))
         firsts = np.full(len(keys), len(keys))
         np.minimum.at(firsts, twins, numbers)  # the first item with each text is another one now
         self.twin = array("L", firsts[twins[self._places]].tolist())
-        self.index = {keys[item]: number for number, item in enumerate(order)}
+        self.index = {key: number for number, key in enumerate(keys)}
 
     def close(self) -> None:
         """All items are known: give back what only adding needs."""
@@ -99,11 +100,14 @@ class Catalogue:
         self.text = lru_cache(maxsize=1 << 16)(self._text)
 
 
-def _rank(key: str) -> tuple[bool, int, str, str]:
-    """Where a key stands among others: whole numbers first, by their size."""
-    is_number = key.isascii() and key.isdigit()
-    digits = key.lstrip("0") if is_number else ""
-    return not is_number, len(digits), digits, key
+def _is_number(key: str) -> bool:
+    return key.isascii() and key.isdigit()
+
+
+def _size(key: str) -> tuple[int, str, str]:
+    """Where a whole number stands among others."""
+    digits = key.lstrip("0")
+    return len(digits), digits, key
 
 
 class Quoted:

@@ -3,7 +3,7 @@
     python -m alignxplore.datasets build mind --raw DIR --out mind_upi.jsonl
 
 Reads `news.tsv` and `behaviors.tsv` from the folder or from the folders in it (MINDsmall_train, MINDsmall_dev, ...); a
-user's longest history counts. What is set against a clicked article:
+user's longest history counts. The order of files and lines changes nothing. What is set against a clicked article:
 
 * published: for a click of the history (whose impression is unknown) any listed article; for a click in an impression
   an article of the same impression that was not clicked. So targets are mostly harder than the history.
@@ -71,6 +71,7 @@ def build(job: Job) -> Records:
         catalogue = Catalogue(engine.folder)
         for path in news:
             _add_news(path, catalogue, job)
+        catalogue.sort()
         catalogue.close()
         groups = UserGroups(engine, job)
         for path in behaviors:
@@ -152,21 +153,21 @@ def _midnight(day: str) -> int:
 
 
 def _clicks(rows: list[str]) -> tuple[list[Click], dict[int, int]]:
-    """A user's clicks in order (the longest history, then impressions by time), and when each article ever clicked was
-    known to be: the time of the first impression that tells of it."""
-    longest_history: list[str] = []
-    impressions: list[tuple[int, str, list[str], list[int]]] = []
+    """A user's clicks in order (the longest history, of several the first one, then impressions by time), and when
+    each article ever clicked was known to be: the time of the first impression that tells of it."""
+    impressions: list[tuple[int, str, list[str], list[str], list[int]]] = []
     time_of: dict[int, int] = {}
     for row in rows:
         moment, impression, *lists = row.split("\t")
         time = int(moment)
         history, clicked, unclicked = (names.split() for names in lists)
-        longest_history = max(longest_history, history, key=len)
         for item in map(int, (*history, *clicked)):
             time_of[item] = min(time, time_of.get(item, time))
-        impressions.append((time, impression, clicked, [int(item) for item in unclicked]))
+        impressions.append((time, impression, history, clicked, [int(item) for item in unclicked]))
+    impressions.sort()
+    longest_history = max((history for _, _, history, _, _ in impressions), key=len)  # the first one by time
     clicks = [Click(int(item), None, []) for item in longest_history]
-    for time, _, clicked, passed_over in sorted(impressions):
+    for time, _, _, clicked, passed_over in impressions:
         clicks += [Click(int(item), time, passed_over) for item in clicked]
     return clicks, time_of
 

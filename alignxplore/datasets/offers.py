@@ -1,7 +1,7 @@
 """From a pair to a choice among k items: the target's other items, drawn from those that the user never took.
 
 Sampled-k ranking on MovieLens and Amazon (`--items 20`). The draw is by a hash of seed and row: other users do not
-change it, nor does the order of MovieLens's files. `--negatives uniform`: each item of the pool with the same chance,
+change it, nor does the order of files. `--negatives uniform`: each item of the pool with the same chance,
 so that popularity alone tells the chosen one well (MovieLens latest-small, 109 users, k = 20: 40 % right, AUC 83).
 `popularity`: in proportion to the users who took it, so that it tells little (7 %, AUC 52; chance is 5 % and 50).
 """

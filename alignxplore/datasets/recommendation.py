@@ -10,8 +10,8 @@ MovieLens and Amazon tell what a user took, not what the user left; the rejected
   is matched as in matched_both.
 
 A user's draws come from a hash of seed and user: other users change them through the popularity of items alone. The
-order of MovieLens's files does not matter; Amazon's decides who comes first of the same time, and what a draw falls
-upon. Uniform ones are made for all users of a chunk at once (`Sampler.draw_all`).
+order of files does not matter, but for Amazon's reviews that one user wrote at the same time: it says which came
+first. Uniform ones are made for all users of a chunk at once (`Sampler.draw_all`).
 Suffixes of arrays: `U` users, `Q` questions.
 """
 

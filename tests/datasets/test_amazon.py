@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 
 import pyarrow as pa
 import pyarrow.csv
@@ -124,6 +125,25 @@ def test_rows_decide_between_reviews_of_one_day(run, tmp_path):
     reviews = [("u", "B007", 5), ("u", "B003", 5), ("u", "B009", 5), ("v", "B001", 1), ("v", "B002", 1)]
     (record,) = [x.record for x in run("amazon", write(tmp_path, reviews), min_interactions=3)[0]]
     assert [pair.chosen.split("\n")[0][15:] for pair in (*record.history, record.target)] == ["7", "3", "9"]
+
+
+@pytest.mark.parametrize("protocol", ["published", "reviewed", "matched", "matched_both", "liked"])
+def test_the_order_of_lines_changes_no_draw(run, tmp_path, protocol):
+    dice = random.Random(3)
+    reviews = [
+        (f"u{number}", f"B{product:03}", time)
+        for number in range(30)
+        for time, product in enumerate(dice.sample(range(1, 25), 8))
+    ]
+    folder = write(tmp_path, reviews)
+    first, _ = run("amazon", folder, protocol=protocol, min_interactions=2)
+    assert len(first) > 5
+    for seed in range(3):
+        for name in ("Toys_5.json", "meta_Toys.json"):
+            lines = (folder / name).read_text().splitlines(keepends=True)
+            random.Random(seed).shuffle(lines)
+            (folder / name).write_text("".join(lines))
+        assert run("amazon", folder, protocol=protocol, min_interactions=2)[0] == first
 
 
 def test_published_draws_from_all_products_and_reviewed_from_reviewed_ones(run, tmp_path):

@@ -1,5 +1,6 @@
 """The MIND builder: history then impressions by time, what is set against a click, the properties of its rows."""
 
+import random
 from datetime import datetime
 
 import pytest
@@ -49,6 +50,32 @@ def test_editions_are_taken_together_and_the_longest_history_counts(run, tmp_pat
     write(tmp_path, [("u", "11/15/2019 1:00:00 AM", "N5 N7 N2", "N9-1 N12-0")], "MINDsmall_dev")
     (record,) = [x.record for x in run("mind", tmp_path, min_interactions=2)[0]]
     assert titles(record) == ["N5", "N7", "N2", "N9"]  # the click on N7 stands in the later history already
+
+
+def shuffled(path, seed):
+    lines = path.read_text().splitlines(keepends=True)
+    random.Random(seed).shuffle(lines)
+    path.write_text("".join(lines))
+
+
+@pytest.mark.parametrize("options", [{}, {"protocol": "matched"}, {"protocol": "matched_both"}, {"whole": True}])
+def test_the_order_of_lines_changes_no_draw(run, tmp_path, options):
+    dice = random.Random(5)
+    rows = [
+        (
+            f"u{number % 12}",
+            f"11/{1 + number % 9}/2019 1:00:00 AM",
+            " ".join(dice.sample(NEWS, 6)),  # of one user several that are equally long
+            " ".join(f"{article}-{int(place < 2)}" for place, article in enumerate(dice.sample(NEWS, 9))),
+        )
+        for number in range(40)
+    ]
+    folder = write(tmp_path, rows)
+    first, _ = run("mind", folder, min_interactions=3, **options)
+    assert len(first) > 5
+    for seed in range(3):
+        shuffled(folder / "news.tsv", seed), shuffled(folder / "behaviors.tsv", seed)
+        assert run("mind", folder, min_interactions=3, **options)[0] == first
 
 
 def test_one_edition_at_a_time(run, tmp_path):
@@ -123,7 +150,8 @@ def test_properties(run, check_rows, check_splits, tmp_path, behaviors, protocol
     examples, _ = run("mind", write(tmp_path, rows), **options)
     check_rows(examples)
     for record, _ in examples:
-        own_rows = [row for row in behaviors if row[0] == record.user]
+        numbered = [(row[1] % 12, str(number), row) for number, row in enumerate(behaviors, 1)]
+        own_rows = [row for _, _, row in sorted(numbered) if row[0] == record.user]
         histories = [[article for article in row[2] if article in NEWS] for row in own_rows]
         longest = max(histories, key=len)
         clicked = {article for row in own_rows for article, label in row[3] if label == "1"}
