@@ -149,6 +149,8 @@ class BuilderOptions(Checkable):
     def __post_init__(self) -> None:
         if len(self.users) != 2:
             raise ValueError("--users: give two numbers, few and many")
+        if min(self.users) < 1:
+            raise ValueError(f"--users {min(self.users)}: at least 1")
 
 
 def compare(options: BuilderOptions) -> str | None:

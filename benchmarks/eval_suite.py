@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignxplore.command import Checkable, option, planned, run
+from alignxplore.errors import at_least_one
 from alignxplore.records import hash_seed, write_json, write_jsonl
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class SuiteOptions(Checkable):
     folder: str | None = option(argparse.SUPPRESS, None)
 
     def __post_init__(self) -> None:
+        at_least_one(self, "users", "max_tokens")
         if not 1 <= self.plain_benchmarks <= len(BENCHMARKS):
             raise ValueError(f"--plain_benchmarks {self.plain_benchmarks}: 1 to {len(BENCHMARKS)}")
 

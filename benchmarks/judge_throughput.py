@@ -35,6 +35,7 @@ import aiohttp
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.command import Checkable, option, planned, run
+from alignxplore.errors import at_least_one
 from alignxplore.judging.letters import Judge
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
@@ -57,6 +58,9 @@ class ThroughputOptions(Checkable):
     serial: int = option("judgements a round of the published way", 8)
     concurrency: int = option("requests in flight", 64)
     summary_tokens: int = option("length of a summary", 200)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "rounds", "questions", "serial", "concurrency", "summary_tokens")
 
 
 class Question(NamedTuple):

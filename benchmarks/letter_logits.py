@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from alignxplore.command import Checkable, option, planned, run
+from alignxplore.errors import at_least_one
 
 VOCABULARY = 151936
 
@@ -71,6 +72,11 @@ class LogitsOptions(Checkable):
     tokens: int = option("tokens of the stream", 8192)
     letters: int = option("letters in it", 100)
     child: Literal["ours", "theirs"] | None = option(argparse.SUPPRESS, None)  # the way that this process is for
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "tokens", "letters")
+        if self.letters >= self.tokens:
+            raise ValueError(f"--letters {self.letters}: fewer than --tokens ({self.tokens})")
 
 
 def compare(arguments: LogitsOptions) -> str | None:

@@ -29,6 +29,7 @@ from datasets import Dataset, disable_progress_bars
 from transformers import AutoTokenizer, PrinterCallback
 
 from alignxplore.command import Checkable, option, planned, run
+from alignxplore.errors import at_least_one
 from alignxplore.prompts import PromptSet
 from alignxplore.sft import trainer as sft_trainer
 from alignxplore.sft.configuration import TrainArguments
@@ -54,6 +55,9 @@ class PackingOptions(Checkable):
     rows_per_step: int = option("rows of an optimizer step", 32)
     steps: int = option("steps measured each way", 4)
     attention: str = option("attention implementation", "sdpa")
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "max_length", "packed_tokens", "batch", "rows_per_step", "steps")
 
 
 def make_rows(count: int, max_length: int, tokenizer) -> Dataset:

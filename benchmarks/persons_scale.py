@@ -29,7 +29,7 @@ import psutil
 from aiohttp import web
 
 from alignxplore.command import Checkable, option, planned, run
-from alignxplore.errors import UserError
+from alignxplore.errors import UserError, at_least_one
 from alignxplore.prompts import PromptSet
 from alignxplore.serving.server import free_port
 from alignxplore.world.tiny import make_tokenizer
@@ -159,8 +159,7 @@ class ScaleOptions(Checkable):
     def __post_init__(self) -> None:
         if sorted(self.persons) != self.persons or len(set(self.persons)) < 3 or self.persons[0] < 1:
             raise ValueError("--persons: give three numbers or more, from few to many")
-        if min(self.choices, self.shards) < 1:
-            raise ValueError("--choices and --shards: at least 1")
+        at_least_one(self, "choices", "shards")
 
 
 def compare(options: ScaleOptions) -> str | None:

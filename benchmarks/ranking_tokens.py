@@ -36,6 +36,7 @@ from alignxplore.command import Checkable, option, planned, run
 from alignxplore.datasets import get
 from alignxplore.datasets.__main__ import build
 from alignxplore.datasets.building import Job
+from alignxplore.errors import at_least_one
 from alignxplore.judging.letters import find_letters
 from alignxplore.judging.ranking import groups, rotated
 from alignxplore.prompts import SETS, Messages, PromptSet
@@ -58,6 +59,11 @@ class TokensOptions(Checkable):
     items: int = option("k, the items of a list", 20)
     rotations: int = option("orders in which a list is asked", 2)
     summary_tokens: int = option("length of a summary", 200)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "users", "rotations", "summary_tokens")
+        if self.items < 3:
+            raise ValueError(f"--items {self.items}: a list has 3 or more")
 
 
 def lists(options: TokensOptions) -> list[UserRecord]:

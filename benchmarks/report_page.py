@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignxplore.command import option, run
+from alignxplore.errors import at_least_one
 from alignxplore.evaluation.report import page, samples, writing
 from alignxplore.evaluation.results import result_rows
 from alignxplore.evaluation.worth import Score
@@ -34,6 +35,9 @@ class PageOptions:
     """How large an evaluation."""
 
     rows: int = option("rows of each of the nine benchmarks", 3000)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "rows")
 
 
 def words(rng: random.Random, count: int) -> str:

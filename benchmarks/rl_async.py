@@ -37,7 +37,7 @@ from transformers import AutoTokenizer
 
 from alignxplore.command import Checkable, option, planned, run
 from alignxplore.environment import ROOT
-from alignxplore.errors import UserError
+from alignxplore.errors import UserError, above_zero, at_least_one, not_negative
 from alignxplore.prompts import PromptSet
 from alignxplore.records import hash_seed, write_jsonl
 from alignxplore.rl.rows import RowOptions, convert
@@ -73,6 +73,9 @@ class AsyncOptions(Checkable):
     turns: int = option("runs of each mode", 2)
 
     def __post_init__(self) -> None:
+        at_least_one(self, "users", "rollouts", "longest", "median", "slots", "turns")
+        above_zero(self, "weights")
+        not_negative(self, "spread", "token", "prompt", "latency")
         if self.steps <= LEFT_OUT:
             raise ValueError(f"--steps {self.steps}: the first {LEFT_OUT} of a run are left out, so it needs more")
 

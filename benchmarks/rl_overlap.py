@@ -38,6 +38,7 @@ from aiohttp import web
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.command import Checkable, option, planned, run
+from alignxplore.errors import at_least_one, shares
 from alignxplore.judging.letters import find_letters
 from alignxplore.prompts import PromptSet, parse_answer
 from alignxplore.records import Interaction
@@ -66,6 +67,10 @@ class OverlapOptions(Checkable):
     tokens: int = option("the longest summary", 128)
     spread: float = option("the shortest is so much shorter, as a share", 0.5)
     rounds: int = option("turns at each latency, the median counts", 3)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "users", "rollouts", "tokens", "rounds")
+        shares(self, "spread")
 
 
 class SlowJudge:

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from alignxplore.command import Checkable, option, planned, run
-from alignxplore.errors import UserError
+from alignxplore.errors import UserError, above_zero, at_least_one, not_negative, shares, shares_above_zero
 from alignxplore.rl.step_model import CARDS, MODELS, MODES, Assumptions, Step, step
 
 GOAL = 1.3  # seconds of a synchronous step against the best asynchronous one, on 64 GPUs
@@ -35,6 +35,16 @@ class StepOptions(Assumptions, Checkable):
 
     gpus: list[int] = option("numbers of GPUs", [1, 8, 64, 512])
     measured: list[str] = option("metrics.jsonl of runs on a CPU: foretell their second half from the first", [])
+
+    def __post_init__(self) -> None:
+        if min(self.gpus, default=0) < 1:
+            raise ValueError(f"--gpus {min(self.gpus, default='')}: numbers of at least 1")
+        at_least_one(self, "users", "stages", "rollouts", "updates", "prompt", "answer", "question")
+        at_least_one(self, "longest_prompt", "longest_answer", "tp", "sequences", "tokens_per_gpu", "driver_tensors")
+        shares_above_zero(self, "gpu_memory", "training_share", "reading_share", "writing_share", "network_share")
+        shares(self, "overlap")
+        above_zero(self, "between_nodes", "driver")
+        not_negative(self, "judge_gpus", "fsdp_size", "spread", "decode_overhead", "transfer")
 
 
 HEADINGS = ("GPUs", "mode", "write", "tail", "judge", "train", "traffic", "slowest", "serial", "step s", "GPU-h")

@@ -31,6 +31,7 @@ import alignxplore  # noqa: F401  # isort: skip  # hears Ctrl-C from here on
 from aiohttp import web
 
 from alignxplore.command import Checkable, option, planned, run
+from alignxplore.errors import above_zero, at_least_one, not_negative
 from alignxplore.judging.letters import Judge, find_letters
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, hash_seed
@@ -54,6 +55,11 @@ class PipelineOptions(Checkable):
     median: float = option("seconds of a teacher's answer", 1.0)
     sigma: float = option("spread of their logarithm (0.8: the longest of 100 takes 6 times the median)", 0.8)
     judge_seconds: float = option("seconds of a judge's answer", 0.05)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "users", "slots")
+        above_zero(self, "median")
+        not_negative(self, "sigma", "judge_seconds")
 
 
 class SlowServer:

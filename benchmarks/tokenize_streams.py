@@ -19,6 +19,7 @@ import alignxplore  # noqa: F401  # isort: skip  # hears Ctrl-C from here on
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.command import Checkable, option, planned, run
+from alignxplore.errors import at_least_one
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.synthesis import streams
@@ -67,6 +68,9 @@ class StreamOptions(Checkable):
 
     tokenizer: str | None = option("folder or Hub id; default: one learnt from the simulated world", None)
     users: int = option("users with 100 behaviours; more where they are fewer", 5)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "users")
 
 
 def compare(arguments: StreamOptions) -> str | None:

@@ -20,6 +20,7 @@ from statistics import fmean
 
 from alignxplore.command import Checkable, option, planned, run
 from alignxplore.environment import ROOT
+from alignxplore.errors import at_least_one
 from alignxplore.rl.updates import share_out, slowest_rank
 
 FILMS = ROOT / "data/movielens/ml-latest-small"
@@ -35,6 +36,9 @@ class BalanceOptions(Checkable):
     ranks: int = option("GPUs that train", 64)
     updates: int = option("of a step", 4)
     steps: int = option("steps that are drawn", 5)
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "ranks", "updates", "steps")
 
 
 def film_lengths(users: int, seed: int = 0) -> list[int]:
