@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignxplore import model_folders
 from alignxplore.command import Checkable, option, planned, run
+from alignxplore.journal import RunLock
 from alignxplore.records import RecordError, hash_seed, read_jsonl, write_json
 
 if TYPE_CHECKING:
@@ -153,7 +154,24 @@ def train(
     learning_rate: float,
 ) -> float:
     """One pass over the lessons, from weights drawn anew; writes `out` aside and renames it. Returns the last mean
-    loss."""
+    loss.
+
+    Raises:
+        RunLocked: another process trains it.
+    """
+    with RunLock(out, beside=True):  # in the folder it would be replaced with it
+        return _train(base, lessons, probes, out, seed, batch, learning_rate)
+
+
+def _train(
+    base: Path,
+    lessons: Sequence[Lesson],
+    probes: Mapping[str, Probe],
+    out: Path,
+    seed: int,
+    batch: int,
+    learning_rate: float,
+) -> float:
     import torch
     import torch.nn.functional as F
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed

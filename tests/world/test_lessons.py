@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from alignxplore.journal import RunLock, RunLocked
 from alignxplore.prompts import PromptSet
 from alignxplore.records import RecordError, write_jsonl
 from alignxplore.world import files, tiny
@@ -64,6 +65,22 @@ def test_training_lowers_the_loss_and_saves_a_plain_model(tokenizer, tmp_path):
     assert (
         json.loads((tmp_path / "judge" / "training.json").read_text())["loss"] < 5
     )  # the mean since the start, which was log(600) = 6.4
+
+
+def test_a_second_run_into_one_folder_says_so_and_leaves_the_first_one_alone(tokenizer, tmp_path):
+    blank, out = tmp_path / "blank", tmp_path / "judge"
+    tiny.write_model(tiny.TinyOptions(out=str(blank), layers=1, hidden=32))
+    write_jsonl(tmp_path / "judge.jsonl", files.judge_rows(1, "train", 8, 0.1, "plain", PromptSet()))
+    options = module.LessonOptions(base=str(blank), data=str(tmp_path / "judge.jsonl"), out=str(out))
+    written = tmp_path / ".judge.partial" / "half"
+    written.parent.mkdir()
+    written.touch()
+    with RunLock(out, beside=True):
+        with pytest.raises(RunLocked, match="judge: process .* is writing here; wait for it"):
+            module.teach(options)
+        assert written.exists() and not out.exists()
+    module.teach(options)
+    assert (out / "training.json").exists() and not written.exists()
 
 
 def test_a_model_learns_how_probable_each_of_two_answers_is(tmp_path):
