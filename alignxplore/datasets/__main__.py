@@ -32,7 +32,8 @@ from typing import Any, BinaryIO, Literal
 from alignxplore.command import Checkable, option, run_commands
 from alignxplore.datasets import DATASETS, Dataset, get, name_of
 from alignxplore.datasets.building import CLEANED, Example, Job, account, take
-from alignxplore.datasets.importing import Import, import_table
+from alignxplore.datasets.importing import import_table
+from alignxplore.datasets.own_events import Import
 from alignxplore.datasets.parts import Part, Records, line_of, part_of
 from alignxplore.datasets.sidecars import manifest_path, popularity_path
 from alignxplore.errors import naming, not_empty

@@ -10,7 +10,8 @@ import pytest
 
 from alignxplore.benchmark_files import read_users
 from alignxplore.datasets.__main__ import ImportOptions, import_own
-from alignxplore.datasets.importing import Import, import_table
+from alignxplore.datasets.importing import import_table
+from alignxplore.datasets.own_events import Import
 from alignxplore.datasets.sidecars import read_manifest, sha256
 from alignxplore.errors import UserError
 from alignxplore.evaluation.benchmarks import load_benchmarks

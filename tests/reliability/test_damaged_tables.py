@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignxplore.benchmark_files import read_users
-from alignxplore.datasets.importing import Import, import_table
+from alignxplore.datasets.importing import import_table
+from alignxplore.datasets.own_events import Import
 from alignxplore.rl.rows import read_rows
 from tests.reliability.damage import DERANDOMIZED, WORST, damaged_bytes, damaged_value, dropped_last, lines_of, outcome
 
