@@ -38,7 +38,7 @@ class Engine:
     """
 
     def __init__(self, job: Job):
-        self.folder = _folder(job.scratch)
+        self.folder = _new_folder(Path(job.scratch or tempfile.gettempdir()), ".build")
         self._progress = job.progress
         settings: dict[str, Any] = {
             "threads": job.processors,
@@ -164,11 +164,20 @@ def quoted_path(path: Path) -> str:
     return quoted(glob.escape(str(path)))
 
 
-def _folder(scratch: Path | None) -> Path:
-    """A new folder for the files of a build. Those of builds of this machine that were killed are removed."""
-    place = Path(scratch or tempfile.gettempdir())
-    stem = f".build.{socket.gethostname()}."
-    for old_folder in place.glob(f"{stem}*"):
+@contextlib.contextmanager
+def scratch_folder(place: Path, name: str) -> Iterator[Path]:
+    """A folder for the files of a command, for the length of a with-block."""
+    folder = _new_folder(place, name)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder(place: Path, name: str) -> Path:
+    """A new folder of that name, and more. Those of killed commands of this machine are removed."""
+    stem = f"{name}.{socket.gethostname()}."
+    for old_folder in place.glob(f"{glob.escape(stem)}*"):
         owner = old_folder.name.removeprefix(stem).partition(".")[0]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
             shutil.rmtree(old_folder, ignore_errors=True)

@@ -15,7 +15,6 @@ import dataclasses
 import itertools
 import json
 import random
-import tempfile
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 import duckdb
 
 from alignxplore.benchmark_files import user_row
+from alignxplore.datasets.engine import scratch_folder
 from alignxplore.datasets.own_events import Event, Import, events_of_persons, new_database, read_events
 from alignxplore.datasets.sidecars import manifest_path, sha256, take_places
 from alignxplore.errors import UserError, naming
@@ -43,15 +43,15 @@ def import_table(job: Import, out: Path) -> dict[str, int]:
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     test, train, rows = (out.with_name(f"{out.name}_{kind}.jsonl") for kind in ("upi", "train", "rl"))
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch, naming(test):
-        database = new_database(Path(scratch))
+    with scratch_folder(out.parent, f".{out.name}.import") as scratch, naming(test):
+        database = new_database(scratch)
         read_events(job, database)
-        sides = Sides(Path(scratch))
+        sides = Sides(scratch)
         for person, pairs in _persons(job, database):
             sides.add(job, person, pairs)
         database.close()
         rows_by_kind = sides.close(job)
-        aside = Path(scratch) / "new"
+        aside = scratch / "new"
         job.counts["test persons"] = write_jsonl(aside / test.name, rows_by_kind["test"])
         job.counts["training persons"] = write_jsonl(aside / train.name, rows_by_kind["train"])
         job.counts["RL rows, of training persons"] = write_jsonl(aside / rows.name, rows_by_kind["rl"])

@@ -1,7 +1,13 @@
 """Tables of one's own → records and RL rows that evaluation and RL read; what is left out is counted."""
 
 import json
+import os
 import random
+import re
+import signal
+import socket
+import subprocess
+import sys
 from datetime import datetime
 
 import pyarrow as pa
@@ -19,6 +25,7 @@ from alignxplore.records import RecordError, read_jsonl, write_jsonl
 from alignxplore.rl.rows import read_rows
 from alignxplore.synthesis.eligibility import LEAST_CHOICES
 from alignxplore.synthesis.rounds import Thresholds
+from tests import ROOT
 
 
 def imported(tmp_path, table, columns, name="mine.csv", **options):
@@ -311,6 +318,28 @@ def test_an_earlier_import_stands_until_all_of_a_new_one_is_written(tmp_path):
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert after.keys() == before.keys() and all(after[name] != before[name] for name in before)
     assert read_manifest(tmp_path / "out_upi.jsonl")["sha256"] == sha256(tmp_path / "out_upi.jsonl")
+
+
+def test_a_run_clears_what_a_killed_one_of_the_same_name_left(tmp_path):
+    (tmp_path / "likes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in likes()))
+    words = [str(tmp_path / "likes.jsonl"), "--user", "user", "--item", "item", "--out", str(tmp_path / "out")]
+    code = (
+        "import os, signal\n"
+        "from alignxplore.command import run_commands\n"
+        "from alignxplore.datasets import importing, __main__ as command\n"
+        "importing.take_places = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"run_commands(command.COMMANDS, None, ['import', *{words!r}])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    (left,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert ran.returncode == -signal.SIGKILL and (left / "new").is_dir()
+    owner = re.search(rf"\.{re.escape(socket.gethostname())}\.(\d+)\.", left.name)[1]
+    live = left.with_name(left.name.replace(f".{owner}.", f".{os.getppid()}."))
+    other = left.with_name(left.name.replace(".out.", ".other."))
+    live.mkdir(), other.mkdir()
+    imported(tmp_path, likes(), {"user": "user", "item": "item"}, "likes.jsonl")
+    assert not left.exists() and live.exists() and other.exists()
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
 
 
 @pytest.mark.parametrize("name", ["user", "item", "time", "rating", "label", "query"])
