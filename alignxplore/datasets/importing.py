@@ -67,7 +67,10 @@ def _persons(job: Import, database: duckdb.DuckDBPyConnection) -> Iterator[tuple
     """(person, what was liked, oldest first, with its alternatives) of those with enough of it, in hash order."""
     pool = None if job.rating or job.label else Pool(job, database)
     for person, events in events_of_persons(job, database):
-        pairs = _paired(job, events) if pool is None else pool.with_alternatives(job, person, events)
+        if pool is None:
+            pairs = _paired(job, events)
+        else:
+            pairs = pool.with_alternatives(job, person, _first_answers(job, events))
         if len(pairs) < LEAST:
             job.counts[f"left out: a person with fewer than {LEAST} liked items"] += 1
         elif pairs[-1].rejected is None:
@@ -76,17 +79,26 @@ def _persons(job: Import, database: duckdb.DuckDBPyConnection) -> Iterator[tuple
             yield person, pairs
 
 
+def _first_answers(job: Import, events: list[Event]) -> list[Event]:
+    """Each text once, whatever was asked: the answers of chats repeat, and one that stands in the history could be
+    copied, not foreseen."""
+    event_of: dict[str, Event] = {}
+    for event in events:
+        event_of.setdefault(words_of(event.item), event)
+    job.counts["left out: the same answer to another question came before"] += len(events) - len(event_of)
+    return list(event_of.values())
+
+
 def _paired(job: Import, events: list[Event]) -> list[Interaction]:
     """What was liked, each set against what was not: the newest first, each the nearest in time that is left and, of
     chats, answers the same question."""
     bar = 0.5 if job.label else sum(event.value or 0.0 for event in events) / len(events)
     margins = [(event.value or 0.0) - bar for event in events]
     job.counts["left out: a rating that is the person's mean"] += sum(abs(margin) <= _EQUAL for margin in margins)
-    liked_events = [event for event, margin in zip(events, margins) if margin > _EQUAL]
+    liked_events = _first_answers(job, [event for event, margin in zip(events, margins) if margin > _EQUAL])
     against: dict[str | None, list[Event]] = {}
-    for event, margin in zip(events, margins):
-        if margin < -_EQUAL:
-            against.setdefault(event.query, []).append(event)
+    for event in _first_answers(job, [event for event, margin in zip(events, margins) if margin < -_EQUAL]):
+        against.setdefault(event.query, []).append(event)
     pairs = []
     for event in reversed(liked_events):
         candidates = against.get(event.query, [])

@@ -10,11 +10,8 @@ import subprocess
 import sys
 from datetime import datetime
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from alignxplore.benchmark_files import read_users
 from alignxplore.datasets.__main__ import ImportOptions, import_own
 from alignxplore.datasets.importing import import_table
 from alignxplore.datasets.own_events import Import
@@ -26,25 +23,7 @@ from alignxplore.rl.rows import read_rows
 from alignxplore.synthesis.eligibility import LEAST_CHOICES
 from alignxplore.synthesis.rounds import Thresholds
 from tests import ROOT
-
-
-def imported(tmp_path, table, columns, name="mine.csv", **options):
-    """(test records, training records, RL rows, counts) of a table given as text or as rows."""
-    path = tmp_path / name
-    if isinstance(table, (str, bytes)):
-        path.write_bytes(table if isinstance(table, bytes) else table.encode())
-    elif path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(table), path)
-    else:
-        path.write_text("".join(json.dumps(row) + "\n" for row in table))
-    counts = import_table(Import(path, **columns, **options), tmp_path / "out")
-    test, train = (list(read_users(tmp_path / f"out_{kind}.jsonl")) for kind in ("upi", "train"))
-    return test, train, [row for _, row in read_jsonl(tmp_path / "out_rl.jsonl")], counts
-
-
-def pairs(record):
-    return [(one.chosen, one.rejected) for one in (*record.history, record.target)]
-
+from tests.datasets.own_tables import imported, pairs
 
 RATED = """user,film,when,stars
 a,Bad 2,6,1
@@ -164,38 +143,6 @@ def test_free_text_is_an_item_like_any_other(tmp_path):
     assert len(rl_rows) == len(train) > 0 and counts["alternatives that popularity could tell"] == 5  # each is unique
     target = (test + train)[0].target
     assert "<" not in target.chosen + target.rejected and " & " in target.chosen and target.chosen != target.rejected
-
-
-def chat(question, answer):
-    return [
-        {"role": "system", "content": "be kind"},
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": answer},
-    ]
-
-
-@pytest.mark.parametrize("name", ["chats.jsonl", "chats.parquet", "chats.csv"])
-def test_chats_give_their_answers(tmp_path, name):
-    rows = [{"user": f"p{n % 3}", "chat": chat(f"q{n}", f"a{n}") + chat(f"r{n}", f"b{n}")[1:]} for n in range(9)]
-    table = rows
-    if name.endswith("csv"):
-        table = "user\tchat\n" + "".join(
-            '{}\t"{}"\n'.format(x["user"], json.dumps(x["chat"]).replace('"', '""')) for x in rows
-        )
-    test, train, _, _ = imported(tmp_path, table, {"user": "user", "item": "chat"}, name)
-    record = next(interaction for interaction in (*test, *train) if interaction.user == "p1")
-    turns = [(interaction.query, interaction.chosen) for interaction in (*record.history, record.target)]
-    assert turns == [(f"{x}{n}", f"{y}{n}") for n in (1, 4, 7) for x, y in ("qa", "rb")]
-
-
-def test_a_disliked_answer_is_set_against_a_liked_one_of_the_same_question(tmp_path):
-    rows = [
-        {"user": "p", "chat": chat(f"q{n}", f"{word} {n}"), "thumb": thumb}
-        for n in range(4)
-        for word, thumb in (("bad", "down"), ("good", "up"))
-    ]
-    test, _, _, _ = imported(tmp_path, rows, {"user": "user", "item": "chat", "label": "thumb"}, "chats.jsonl")
-    assert pairs(test[0]) == [(f"good {n}", f"bad {n}") for n in range(4)]
 
 
 @pytest.mark.parametrize(
@@ -331,14 +278,14 @@ def test_a_run_clears_what_a_killed_one_of_the_same_name_left(tmp_path):
         f"run_commands(command.COMMANDS, None, ['import', *{words!r}])\n"
     )
     ran = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)})
-    (left,) = (path for path in tmp_path.iterdir() if path.is_dir())
-    assert ran.returncode == -signal.SIGKILL and (left / "new").is_dir()
-    owner = re.search(rf"\.{re.escape(socket.gethostname())}\.(\d+)\.", left.name)[1]
-    live = left.with_name(left.name.replace(f".{owner}.", f".{os.getppid()}."))
-    other = left.with_name(left.name.replace(".out.", ".other."))
+    (leftover,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert ran.returncode == -signal.SIGKILL and (leftover / "new").is_dir()
+    owner = re.search(rf"\.{re.escape(socket.gethostname())}\.(\d+)\.", leftover.name)[1]
+    live = leftover.with_name(leftover.name.replace(f".{owner}.", f".{os.getppid()}."))
+    other = leftover.with_name(leftover.name.replace(".out.", ".other."))
     live.mkdir(), other.mkdir()
     imported(tmp_path, likes(), {"user": "user", "item": "item"}, "likes.jsonl")
-    assert not left.exists() and live.exists() and other.exists()
+    assert not leftover.exists() and live.exists() and other.exists()
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
 
 
