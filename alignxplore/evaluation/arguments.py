@@ -79,8 +79,8 @@ class GenerationArguments(Checkable):
     settings: list[str] = option(" or ".join(SETTINGS), list(SETTINGS))
     stages: int = option("K, the number of slices that streaming cuts the history into", 2)
     fit: str = option(
-        "what of a long history is shown: ours (each stage loses its oldest interactions), published (the whole "
-        "history is halved, then cut into stages; answers in bad format are handed on)",
+        "what of a long history is shown: ours (each stage loses its oldest interactions), published (the whole is "
+        "halved, streams of recommendation sets alone; answers in bad format are handed on)",
         "ours",
     )
     prompt_set: list[str] = option(

@@ -2,7 +2,9 @@
 
 ours        the slices of the protocol; each loses its oldest interactions until its prompt leaves room for the answer
 published   the whole history is halved, newest part kept, until its prompt is below the window (streaming: below
-            window / 1.2), and only then cut into slices; what an answer in bad format holds is handed on
+            window / 1.2), and only then cut into slices; what an answer in bad format holds is handed on. Streams of
+            selection and generation sets are not halved. A stage whose prompt does not fit, with which the published
+            run ends, loses its oldest interactions
 
 A row is *shown otherwise* if, given the same answers, the other way would have shown some stage anything else.
 What a stage of a row was shown, whoever wants to know it learns from `stage_slices`.
@@ -32,8 +34,8 @@ def stage_slices(fit: str, task: str, history: Sequence[T], drop_counts: Sequenc
     """What the stages of a finished summary were written from: of each a slice of the history, of which the stage was
     shown all but its oldest ones.
 
-    The published fit leaves out the oldest interactions before it cuts. They are the beginning of the first slice, and
-    among those that its stage dropped.
+    Where the published fit halves, it leaves out the oldest interactions before it cuts. They are the beginning of the
+    first slice, and among those that its stage dropped.
 
     Args:
         task: of the benchmark (`history.protocol_slices`).
@@ -42,7 +44,8 @@ def stage_slices(fit: str, task: str, history: Sequence[T], drop_counts: Sequenc
     """
     if not drop_counts:
         return []
-    older_count = drop_counts[0] if fit == "published" else 0  # its first stage drops nothing that the halving left
+    # A first stage drops nothing that halving left. A single slice of the other sets is all of a history anyway.
+    older_count = drop_counts[0] if fit == "published" and task == "recommendation" else 0
     first, *others = protocol_slices(history[older_count:], task, len(drop_counts))
     return [(*history[:older_count], *first), *others]
 
@@ -84,7 +87,7 @@ class Fit:
         self.tokenizer, self.prompts, self.form = tokenizer, prompts, form
         self.task, self.stages = task, stages
         self.window, self.max_tokens = window, max_tokens
-        self.limit = window / STREAMING_SHARE if setting == "streaming" else window
+        self.is_streaming = setting == "streaming"
 
     def plan(self, fit: str, history: Sequence[Interaction], whole_tokens: int | None = None) -> Plan:
         """What a history's stages are shown by one of `FITS`; `whole_tokens` are those of the prompt with all
@@ -96,10 +99,12 @@ class Fit:
         """
         if fit == "ours":
             return Plan(protocol_slices(history, self.task, self.stages), self.window - self.max_tokens)
+        if self.is_streaming and self.task != "recommendation":
+            return Plan(protocol_slices(history, self.task, self.stages), self.window - 1, as_it_is=True)
         half = halve(
             history,
             lambda xs: whole_tokens if whole_tokens and len(xs) == len(history) else self._tokens(xs),
-            self.limit,
+            self.window / STREAMING_SHARE if self.is_streaming else self.window,
         )
         if self.task == "recommendation" and len(half.interactions) < 3:
             raise HistoryError(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from alignxplore.datasets import DATASETS, PUBLISHED
 from alignxplore.evaluation.arguments import ANSWER_TOKENS, YES_NO
-from alignxplore.evaluation.metrics import shown_otherwise
+from alignxplore.evaluation.metrics import shown_otherwise, truncated
 from alignxplore.evaluation.report.tables import points
 from alignxplore.evaluation.rows import Result
 from alignxplore.serving.endpoint import is_url
@@ -85,6 +85,8 @@ def _summaries(row: Result, run: dict) -> list[str]:
         differences.append(
             "fit ours, by which some rows were shown otherwise (shown otherwise %: table of every number)"
         )
+    if row.setting == "streaming" and DATASETS[row.benchmark].task != "recommendation" and row[truncated]:
+        differences.append("stages that lost their oldest interactions, where the published run ends (truncated %)")
     return differences
 
 

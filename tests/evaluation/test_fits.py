@@ -64,6 +64,16 @@ def test_the_published_streams_divide_the_window_by_1_2(fit, tokenizer, record):
         assert fit(window=int(window)).plan("published", history).dropped == 0, "full history is not divided"
 
 
+@pytest.mark.parametrize("task", ["selection", "generation"])
+def test_published_streams_of_other_sets_are_not_halved(fit, tokenizer, record, task):
+    """Full history is. What then does not fit ends the published run; here a stage loses its oldest interactions."""
+    history = record("u", 12).history
+    for window in (tokens(tokenizer, history) + 1, tokens(tokenizer, history[:6])):
+        plan = fit(task, "streaming", 2, window).plan("published", history)
+        assert plan.slices == [history[:6], history[6:]] and (plan.dropped, plan.budget) == (0, window - 1)
+    assert fit(task, window=window).plan("published", history).slices == [history[9:]]
+
+
 def test_the_published_thirds_of_fewer_than_three_interactions_are_nothing(fit, tokenizer, record):
     history = record("u", 4).history
     window = tokens(tokenizer, history)  # two are left
@@ -139,6 +149,7 @@ def test_what_stages_were_shown_is_known_from_the_counts_of_their_row():
     row = {"stages": [{"dropped": 6}, {"dropped": 1}]}
     assert read_interactions("published", "recommendation", places, row) == (6, 7, 9)
     assert read_interactions("published", "selection", places, {"stages": [{"dropped": 6}]}) == (6, 7, 8, 9, 10, 11)
+    assert stage_slices("published", "selection", places, [3, 2]) == [(0, 1, 2, 3, 4, 5), (6, 7, 8, 9, 10, 11)]
     assert read_interactions("ours", "selection", places, {"stages": [{"dropped": 5}, {"dropped": 1}]}) == (
         5,
         *range(7, 12),

@@ -8,7 +8,7 @@ import pytest
 
 from alignxplore.datasets import DATASETS, PUBLISHED
 from alignxplore.evaluation.metrics import shown_otherwise
-from alignxplore.evaluation.published import Paper
+from alignxplore.evaluation.published import STAGES, Paper
 from alignxplore.evaluation.results import result_rows
 from alignxplore.evaluation.rows import Result
 from tests import ROOT
@@ -126,6 +126,19 @@ def test_the_fit_differs_where_some_row_was_shown_otherwise():
     assert differs(row, run) == [] and differs(row, run, otherwise_share=None) == [difference]
     run["policies"]["ours"]["sets"] = sets | {"mind.full.s0": written(fit="published")}
     assert Paper().differs(row, run) == [], "shown as published, whatever ours would have shown"
+
+
+def test_a_stage_that_was_too_long_for_the_published_stream_is_said():
+    """Streams of the other sets are not halved; the published run ends at a prompt that is too long."""
+    run = run_of(student_phd=600, mind=3000)
+    for name, n, setting, count in (("student_phd", 600, "streaming", 1), ("student_phd", 600, "full", 0)):
+        run["policies"]["ours"]["sets"][f"{name}.{setting}.s0"] = written(STAGES[setting], fit="published")
+        row = result_rows([replace(row, dropped=2) for row in scores("ours", name, n, 0.8, setting=setting)])[0]
+        assert len(texts := Paper().differs(row, run)) == count
+        assert all("where the published run ends" in text for text in texts)
+    run["policies"]["ours"]["sets"]["mind.streaming.s0"] = written(2, fit="published")
+    row = result_rows([replace(row, dropped=2) for row in scores("ours", "mind", 3000, 0.8, setting="streaming")])[0]
+    assert Paper().differs(row, run) == [], "halved, as published"
 
 
 @pytest.mark.parametrize(
