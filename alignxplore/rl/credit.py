@@ -6,7 +6,8 @@ one, became the past summary of stage k+1. The drawn summary answers for what wa
     R_k = r_k + discount * mean(R_{k+1})          R_K = r_K
 
 `paper` and `centered` say what the summaries that were not drawn get in place of that mean (paper section 3.3; 0.5 and
-discount 0.9 are constants of the published code).
+discount 0.9 are constants of the published code). `centered` gives them what the judge says without any summary. What
+summaries add to that is paid to the drawn one by either.
 
 A reward of None is a judgement that failed: the row is left out, never scored 0. A summary in bad format has reward 0
 and gets no bonus of any kind.
@@ -48,8 +49,8 @@ def draw_order(count: int, *key: object) -> list[int]:
 
 
 def propagate(baselines: Sequence[float], discount: float) -> list[float]:
-    """What an average summary will have earned from each stage on: b_k = p_k + discount * b_{k+1}, where p_k is the
-    judge's confidence in target k without any summary."""
+    """What would be earned without any summary from each stage on: b_k = p_k + discount * b_{k+1}, where p_k is the
+    judge's confidence in target k."""
     values: list[float] = []
     for p in reversed(baselines):
         values.insert(0, p + discount * (values[0] if values else 0.0))

@@ -214,7 +214,7 @@ def run(config: DictConfig) -> int:
     if settings.credit == "paper" and settings.stages > 2:
         print(
             f"note: with CREDIT=paper and STAGES={settings.stages} a summary earns more for being drawn even under a "
-            "judge that always says 0.5 (verl/README.md, Credits); CREDIT=centered has no such bonus",
+            "judge that always says 0.5 (verl/README.md, Credits); CREDIT=centered pays nothing there",
             file=sys.stderr,
         )
     if settings.shuffle_rewards:

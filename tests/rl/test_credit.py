@@ -37,6 +37,19 @@ def test_centered_pays_the_others_the_users_own_baseline():
     close(second.returns, [0.9, 0.7, 0.5, 0.7])
 
 
+@pytest.mark.parametrize(
+    ("stages", "credit", "bonus"),
+    [(2, "paper", 0.108), (2, "centered", 0.1053), (3, "paper", 0.5373), (3, "centered", 0.12899)],
+)
+def test_what_summaries_add_is_paid_to_the_drawn_one_by_both_credits(stages, credit, bonus):
+    """All summaries are worth the same, more than none: `centered` takes out what the judge says without one alone."""
+    drawn = [0] * (stages - 1) + [None]
+    first, *_ = stream_returns([Scored([0.62] * 4, FORMED)] * stages, drawn, credit, 0.9, [0.503] * stages)
+    assert first.drawn_bonus == pytest.approx(bonus, abs=5e-6)
+    first, *_ = stream_returns([Scored([0.503] * 4, FORMED)] * stages, drawn, "centered", 0.9, [0.503] * stages)
+    assert first.drawn_bonus == pytest.approx(0), "summaries that add nothing"
+
+
 def test_a_credit_that_nobody_wrote_is_never_taken_for_another():
     with pytest.raises(ValueError, match="credit 'mine' has no returns; known: paper, centered"):
         two_stages([0.6, 0.2, 0.4, 0.8], [0.9, 0.7, 0.5, 0.7], credit="mine")
