@@ -117,7 +117,9 @@ def describe(dataset: Dataset) -> str:
     places = [*dataset.layouts, *([dataset.where] if dataset.where else [])]
     layouts = "\n".join(f"    {line}" for line in places) or "    simulated: python -m alignxplore.world"
     published_options = dataset.published or "the defaults"
-    if not dataset.public:
+    if dataset.task == "recommendation":
+        published_options += "; the nearest: users and rejected items are drawn otherwise"
+    elif not dataset.public:
         published_options = (
             f"cannot be built: how it was made of the raw files is not public (nearest: {published_options})"
         )

@@ -210,7 +210,7 @@ def test_list_and_describe_know_every_data_set(capsys, name):
     [
         ("alignx", "cannot be built"),
         ("personamem", "cannot be built"),
-        ("movielens", "--split test --users 3000"),
+        ("movielens", "--split test --users 3000 (ml-32m); the nearest: users and rejected items are drawn otherwise"),
         ("student_phd", "the defaults"),
     ],
 )

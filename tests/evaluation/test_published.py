@@ -8,7 +8,7 @@ import pytest
 
 from alignxplore.datasets import DATASETS, PUBLISHED
 from alignxplore.evaluation.metrics import shown_otherwise
-from alignxplore.evaluation.published import STAGES, Paper
+from alignxplore.evaluation.published import BUILT_OTHERWISE, STAGES, Paper
 from alignxplore.evaluation.results import result_rows
 from alignxplore.evaluation.rows import Result
 from tests import ROOT
@@ -74,6 +74,12 @@ def test_scores_fit_the_inferred_numbers_of_rows():
         assert scores and len(misfits) <= 5, (benchmark, misfits)
 
 
+# With the published options; what they leave open differs all the same.
+BUILT_MIND = built("MINDsmall", min_interactions=9, split="test")
+BUILT_AMAZON = built("Books_5 of 2018", min_interactions=17, split="test")
+BUILT_MOVIELENS = built("ml-32m", min_interactions=17, split="test")
+
+
 def differs(row: Result, run: dict, otherwise_share=0.0, **other) -> list[str]:
     return Paper().differs(replace(row, values={**row.values, "shown_otherwise": otherwise_share}, **other), run)
 
@@ -82,11 +88,12 @@ def row_of(benchmark: str, n: int, **options) -> Result:
     return result_rows(scores("ours", benchmark, n, 0.8, **options))[0]
 
 
-def test_amazon_may_have_its_two_more_rows():
+def test_the_size_is_the_published_one_but_for_two_more_rows_of_amazon():
     row, run = row_of("amazon", 3000), run_of(amazon=3000)
-    run["benchmarks"]["amazon"]["built"] = built("Books_5 of 2018", min_interactions=17, split="test")
-    assert differs(row, run) == []
-    assert differs(row, run, n=2900) == ["n = 2900 for 2998 (Amazon)"]
+    assert [differs(row, run, n=n) for n in (2998, 2999, 3000)] == [[], [], []]
+    assert [differs(row, run, n=n) for n in (2997, 3001)] == [[f"n = {n} for 2998 (Amazon)"] for n in (2997, 3001)]
+    row, run = row_of("mind", 3000), run_of(mind=3000)
+    assert differs(row, run) == [] and differs(row, run, n=2999) == ["n = 2999 for 3000 (MIND)"]
 
 
 @pytest.mark.parametrize(("setting", "stages"), [("full", 1), ("streaming", 2)])
@@ -188,6 +195,11 @@ def test_what_differs_in_the_protocol_the_wording_and_the_seeds():
         ("movielens", 3000, built(None, min_interactions=17, split="test"), "files of an unknown edition"),
         ("movielens", 3000, built("ml-32m", split="test"), "at least 2 interactions for 17"),
         ("movielens", 3000, built("ml-32m", min_interactions=17), "split all for test"),
+        ("mind", 3000, BUILT_MIND, "another draw of users and rejected items"),
+        ("mind", 3000, BUILT_MIND, "ordered by time"),
+        ("mind", 3000, BUILT_MIND, "which of MINDsmall and MINDlarge it was is not published"),
+        ("amazon", 2998, BUILT_AMAZON, "another draw of users and rejected items, paragraphs of descriptions joined"),
+        ("movielens", 3000, BUILT_MOVIELENS, "users and rejected items, none of them twice for a user"),
         ("student_phd", 600, None, "of which nothing shows that it is the published one"),
     ],
 )
@@ -197,6 +209,10 @@ def test_what_differs_in_the_file(benchmark, n, build, difference):
     run["benchmarks"][benchmark] |= {"built": build, "hub": f"{PUBLISHED}-mine@abc"}
     texts = differs(row, run)
     assert texts == [] if difference is None else len(texts) == 1 and difference in texts[0]
+
+
+def test_every_recommendation_set_says_what_no_option_makes_as_published():
+    assert set(BUILT_OTHERWISE) == {name for name, dataset in DATASETS.items() if dataset.task == "recommendation"}
 
 
 def test_a_benchmark_whose_number_of_rows_is_not_known_has_its_difference_without_an_interval():
