@@ -63,7 +63,7 @@ def target_positions(row: dict, length: int, stages: int, path: str | Path, line
         positions, field = row["positions"], "positions"
     elif stages == 2 and row.get("mid_position") is not None:
         positions, field = [row["mid_position"], length - 1], "mid_position"
-    elif row.get("mid_position") is not None or stages == 1:
+    elif stages != 2:  # mid_position says nothing about them
         return [(length - 1) * k // stages for k in range(1, stages + 1)]
     else:
         raise RecordError(
@@ -202,6 +202,8 @@ def convert(args: RowOptions) -> str | None:
         raise
     for file in files:
         print(f"{file.path}: {file.rows} rows, {args.stages} stages each")
+    if args.stages != 2:
+        print("of rows without 'positions' the targets are spread evenly, 'mid_position' is not read")
     if leaks:
         print(f"warning: in {leaks} rows a target also stands in the history before it (leakage)", file=sys.stderr)
     return None

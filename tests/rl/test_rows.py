@@ -67,8 +67,13 @@ def test_a_null_query_is_what_sft_and_evaluation_read(name, options, tmp_path):
 
 
 def test_three_stages_from_positions_or_spread_evenly(tmp_path):
-    assert convert(tmp_path, [rl_row("a", 9, positions=[1, 4, 7]), rl_row("b", 10)], "--stages", "3").returncode == 0
-    assert pq.read_table(tmp_path / "rl.parquet")["positions"].to_pylist() == [[1, 4, 7], [3, 6, 9]]
+    """`mid_position` is of two stages: for another number it is not read, and that is said."""
+    rows = [rl_row("a", 9, positions=[1, 4, 7]), rl_row("b", 10), rl_row("c", 10, mid_position=None)]
+    process = convert(tmp_path, rows, "--stages", "3")
+    assert process.returncode == 0, process.stderr
+    assert pq.read_table(tmp_path / "rl.parquet")["positions"].to_pylist() == [[1, 4, 7], [3, 6, 9], [3, 6, 9]]
+    assert "of rows without 'positions' the targets are spread evenly, 'mid_position' is not read" in process.stdout
+    assert "spread" not in convert(tmp_path, [rl_row()]).stdout
 
 
 def test_users_are_held_out_by_hash_whatever_the_order(tmp_path):

@@ -6,9 +6,9 @@
 
 A row holds `uid`, `history` and where the targets stand in it: `positions` [p1, ..., pK], or `mid_position` for two
 stages (target 1 is history[mid_position], target 2 the last interaction). Stage k reads what lies between the target
-before it, included, and its own, excluded. A row without places for --stages K gets them spread evenly. Other fields
-are ignored. Bad rows stop the conversion with file, line, field and remedy; the output appears only when all rows are
-through.
+before it, included, and its own, excluded. For --stages other than 2 a row without `positions` gets them spread
+evenly, whatever its `mid_position`. Other fields are ignored. Bad rows stop the conversion with file, line, field and
+remedy; the output appears only when all rows are through.
 """
 
 from alignxplore.command import run
