@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from alignxplore.rl.settings import LARGEST_SEED, Number, SettingsError
+from alignxplore.rl.unread import REWARD, check_unread
 
 # Estimators that compare the rows of one group (`uid`: a user's stage) and need nothing else.
 ESTIMATORS = ("grpo", "grpo_vectorized", "rloo", "rloo_vectorized", "opo", "reinforce_plus_plus_baseline")
@@ -30,13 +31,11 @@ _LORA = (
     "a checkpoint of an adapter cannot be exported: verl 0.9.1 names its weights base_model.model.*, and no server "
     "would load them; train all weights"
 )
-_REWARD = (
-    "rewards come from the judges (JUDGES); verl's own reward workers are never asked, so that this would be ignored"
-)
 _CUT = (
     "it would be ignored: no prompt is cut and no user left out. The oldest interactions are dropped whole until "
     "PROMPT_LENGTH (data.max_prompt_length) holds a prompt"
 )
+_ROWS = "it alone reads the rows of a stream"
 _COLUMNS = (
     "it would be ignored: a stream's rows are user, history and positions, as upi_streaming_dataset.py makes them"
 )
@@ -47,10 +46,6 @@ _SAMPLES = (
 _LOOP = "it would be ignored: a user's stages are run by alignxplore/rl/streaming.py alone"
 _RETURNS = (
     "it would be ignored: a reward stands at a row's last token; DISCOUNT (streaming.discount) is that of stages"
-)
-_WRITTEN = (
-    "each step is trained on what its own weights wrote; rows from a file have no records, by which losses and "
-    "rewards are counted, and no place in the data"
 )
 _GROUPS = (
     "verl filters by user, over both stages at once and by returns that hold the draw's bonus, and ends the run at a "
@@ -91,11 +86,19 @@ OPTIONS = (
         ("sync", "colocate_async").__contains__,
         "streams were never run on engines that only write; MODE=async trains and writes on the same ones",
     ),
+    Option(
+        "model_engine",
+        "dp".__eq__,
+        "streams were trained under FSDP2 alone, which the settings of verl's other engines do not fit",
+    ),
+    Option(
+        "global_profiler.tool",
+        "nsys".__ne__,
+        "verl would start an actor of Ray under Nsight, and a run is driven in the process that started it; put "
+        "`nsys profile` before the command, or take another tool",
+    ),
     Option("trainer.use_v1", bool, "verl's older trainer has no place for streams"),
     Option("trainer.v1.sampler.sync_refill_failed_groups", off, "refilled users would change the order of the data"),
-    Option(
-        "trainer.v1.sampler.custom_sampler.path", off, "the wait for a step's rollouts is part of verl's own buffer"
-    ),
     Option(
         "actor_rollout_ref.rollout.full_determinism",
         off,
@@ -103,11 +106,15 @@ OPTIONS = (
     ),
     Option("actor_rollout_ref.actor.strategy", "fsdp2".__eq__, "streams were trained under FSDP2 alone"),
     Option(
+        "actor_rollout_ref.actor.fsdp_config.strategy",
+        "fsdp2".__eq__,
+        "it would be ignored: verl 0.9.1 puts that of actor_rollout_ref.actor.strategy there",
+    ),
+    Option(
         "actor_rollout_ref.rollout.name",
         lambda name: name not in ("sglang", "trtllm"),
         "streams were written by vLLM alone, and the pinned packages hold no other engine",
     ),
-    Option("actor_rollout_ref.rollout.multi_turn.enable", off, "it would be ignored: a stream's turns are its stages"),
     Option(
         "actor_rollout_ref.rollout.val_kwargs.n",
         (1).__eq__,
@@ -186,11 +193,6 @@ OPTIONS = (
         "it would be ignored: actor_rollout_ref.actor.fsdp_config.use_torch_compile is what verl 0.9.1 reads",
     ),
     Option(
-        "actor_rollout_ref.actor.qat.enable",
-        off,
-        "it would be ignored: actor_rollout_ref.actor.fsdp_config.qat is what verl 0.9.1 reads",
-    ),
-    Option(
         "actor_rollout_ref.actor.use_prefix_grouper", off, "it would be ignored: verl 0.9.1 reads it nowhere with FSDP"
     ),
     Option(
@@ -217,25 +219,9 @@ OPTIONS = (
         "no checkpoint of verl 0.9.1 holds the coefficient that was reached, so that a run that is continued would "
         "begin with kl_coef again; algorithm.kl_ctrl.kl_coef stays what it is",
     ),
-    Option("skip.rollout.enable", off, _WRITTEN),
-    Option("skip.rollout_tq.enable", off, _WRITTEN),
-    Option("skip.async_rollout.enable", off, _WRITTEN),
-    Option("data.custom_cls.path", "pkg://alignxplore.rl.dataset".__eq__, "it alone reads the rows of a stream"),
-    Option("distillation.enabled", off, "no teacher's probabilities are computed for the rows of a stream"),
-    Option("reward.custom_reward_function.path", off, _REWARD),
-    Option("reward.reward_model.enable", off, _REWARD),
-    Option("reward.reward_model.enable_resource_pool", off, _REWARD),
-    Option("reward.reward_model.model_path", off, _REWARD),
-    Option("reward.reward_manager.name", "naive".__eq__, _REWARD),
-    Option("reward.reward_manager.source", "register".__eq__, _REWARD),
-    Option("reward.reward_manager.module.path", off, _REWARD),
-    Option("reward.reward_kwargs", lambda _: False, _REWARD),
-    Option("reward.sandbox_fusion.url", off, _REWARD),
-    Option("reward.num_workers", off, _REWARD),
-    # Older names of these: verl's older trainer alone would bring them under `reward`.
-    Option("custom_reward_function", off, _REWARD),
-    Option("reward_model", off, _REWARD),
-    Option("sandbox_fusion", off, _REWARD),
+    Option("data.custom_cls.path", "pkg://alignxplore.rl.dataset".__eq__, _ROWS),
+    Option("data.custom_cls.name", "StreamingDataset".__eq__, _ROWS),
+    Option("reward.num_workers", off, REWARD),
 )
 
 # Numbers of verl's: by which variable they are set, and what they may be. (MINI_BATCH and TOKENS_PER_GPU are looked at
@@ -277,6 +263,7 @@ def check_options(config: DictConfig) -> None:
         for name, value in _leaves(block, OmegaConf.select(config, block)):
             if value is not None and not fits(value):
                 raise SettingsError(f"{name}={value} is refused: {reason}")
+    check_unread(config)
     _check_place(config)
 
 
