@@ -108,7 +108,11 @@ pass plain DEVICE=device MODE=mode JUDGE_ORDERS=streaming.judge_orders SEED=stre
     WORKERS="$rollout.agent.num_workers" EPOCHS=trainer.total_epochs STEPS=trainer.total_training_steps \
     SAVE_EVERY=trainer.save_freq TEST_EVERY=trainer.test_freq NNODES=trainer.nnodes GPUS=trainer.n_gpus_per_node \
     LOGGER=trainer.logger
-[[ -z $EPOCHS || -n $STEPS ]] || chosen+=(trainer.total_training_steps=null)  # verl would take a preset's steps
+epochs=$EPOCHS
+for key in trainer.total_epochs ++trainer.total_epochs; do
+    ! has "$key" "${arguments[@]}" || epochs=$key
+done
+[[ -z $epochs || -n $STEPS ]] || chosen+=(trainer.total_training_steps=null)  # verl would take a preset's steps
 
 use_library
 export ROOT HYDRA_FULL_ERROR=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=0
