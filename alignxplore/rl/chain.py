@@ -115,7 +115,7 @@ class Group:
 @dataclass
 class Chain:
     """All groups of one user at one step; `problem` says why the chain ended before its last stage (None: it did not),
-    and `lost` how many summaries were therefore never written."""
+    and `lost` how many summaries were therefore never written. `baseline_rewards`: of the stages after the first."""
 
     user: str
     groups: list[Group] = field(default_factory=list)
@@ -163,7 +163,7 @@ class ChainRunner:
         if not training:
             self._occasion = "validation"
         if training and self.settings.credit == "centered":
-            self._baselines = [asyncio.create_task(self._score(None, k, 0)) for k in range(len(self.stages))]
+            self._baselines = [asyncio.create_task(self._score(None, k, 0)) for k in range(1, len(self.stages))]
         try:
             await self._grow()
             for group, tasks in zip(self.chain.groups, self._write_tasks, strict=True):
@@ -235,12 +235,12 @@ class ChainRunner:
         if not groups:
             return
         # A baseline whose judgement failed is replaced by what a judge says that knows nothing.
-        baselines = [0.5 if reward.value is None else reward.value for reward in self.chain.baseline_rewards] or None
+        baselines = [0.5 if reward.value is None else reward.value for reward in self.chain.baseline_rewards]
         stages = [group.scored() for group in groups]
         parents = [group.drawn for group in groups]
         for group, returns in zip(
             groups,
-            stream_returns(stages, parents, self.settings.credit, discount, baselines and baselines[: len(stages)]),
+            stream_returns(stages, parents, self.settings.credit, discount, baselines[: len(stages) - 1]),
         ):
             if too_alike(group.earned(), self.settings.least_spread):
                 returns = returns._replace(returns=[None] * len(group.rollouts))

@@ -69,14 +69,17 @@ def stream_returns(
     Args:
         stages: the groups in order.
         drawn: for each stage but the last, which member was continued; None if none was well-formed.
-        baselines: confidence without a summary in each stage's target (`centered` needs it; see `propagate`).
+        baselines: confidence without a summary in the target of each stage after the first (`centered` needs it; see
+            `propagate`): nothing is paid for having written the first.
     """
     if credit == "centered":
-        if baselines is None or len(baselines) != len(stages):
-            raise ValueError(f"credit 'centered' needs one baseline for each of the {len(stages)} stages")
+        if baselines is None or len(baselines) != len(stages) - 1:
+            raise ValueError(
+                f"credit 'centered' needs one baseline for each of the {len(stages) - 1} stages after the first"
+            )
         stand_in = propagate(baselines, discount)
     elif credit == "paper":
-        stand_in = [PAPER_CONSTANT] * len(stages)
+        stand_in = [PAPER_CONSTANT] * (len(stages) - 1)
     else:
         raise ValueError(f"credit '{credit}' has no returns; known: {', '.join(get_args(Credit))}")
 
@@ -84,7 +87,7 @@ def stream_returns(
     results: list[StageReturns] = []
     for k in range(len(stages) - 1, -1, -1):
         group, is_last = stages[k], k == len(stages) - 1
-        other_bonus = 0.0 if is_last else discount * stand_in[k + 1]
+        other_bonus = 0.0 if is_last else discount * stand_in[k]
         # When every judgement of the next stage failed nothing is known of what was built on the drawn one.
         values = [value for value in later if value is not None]
         drawn_bonus = discount * sum(values) / len(values) if values else other_bonus

@@ -240,7 +240,7 @@ def _by_judge(rollouts: Sequence[RolloutRecord]) -> dict[str, float | None]:
 
 def _baselines(records: Sequence[ChainRecord], stage: int) -> dict[str, float | None]:
     """With credit "centered": what the judges say of the next item without a summary."""
-    baselines = [record.baselines[stage] for record in records if record.baselines]
+    baselines = [record.baselines[stage - 1] for record in records if record.baselines] if stage else []
     return {"baseline": _mean(baselines), "baselines_failed": sum(b is None for b in baselines)} if baselines else {}
 
 

@@ -31,7 +31,7 @@ def test_paper_pays_the_drawn_one_its_future_and_the_others_a_constant():
 
 
 def test_centered_pays_the_others_the_users_own_baseline():
-    first, second = two_stages([0.6, 0.2, 0.4, 0.8], [0.9, 0.7, 0.5, 0.7], credit="centered", baselines=[0.5, 0.6])
+    first, second = two_stages([0.6, 0.2, 0.4, 0.8], [0.9, 0.7, 0.5, 0.7], credit="centered", baselines=[0.6])
     close(first.returns, [0.6 + 0.54, 0.2 + 0.63, 0.4 + 0.54, 0.8 + 0.54])
     close([first.drawn_bonus], [0.9 * (0.7 - 0.6)])
     close(second.returns, [0.9, 0.7, 0.5, 0.7])
@@ -61,7 +61,7 @@ def test_three_stages_pass_returns_on_not_rewards():
     close(third.returns, [0.8, 0.6])
     close(second.returns, [0.5 + 0.45, 0.7 + 0.9 * 0.7])  # 0.95, 1.33
     close(first.returns, [0.4 + 0.9 * (0.95 + 1.33) / 2, 0.6 + 0.45])
-    first, second, third = stream_returns(stages, [0, 1, None], "centered", 0.9, [0.5, 0.6, 0.55])
+    first, second, third = stream_returns(stages, [0, 1, None], "centered", 0.9, [0.6, 0.55])
     close(second.returns, [0.5 + 0.9 * 0.55, 0.7 + 0.9 * 0.7])  # 0.995, 1.33
     close(first.returns, [0.4 + 0.9 * 1.1625, 0.6 + 0.9 * (0.6 + 0.9 * 0.55)])
 
@@ -81,8 +81,14 @@ def test_shuffled_returns_are_the_same_ones_and_know_nothing_of_whose_they_were(
 
 def test_baselines_are_propagated_like_returns():
     close(propagate([0.5, 0.6, 0.55], 0.9), [0.5 + 0.9 * (0.6 + 0.9 * 0.55), 0.6 + 0.9 * 0.55, 0.55])
-    with pytest.raises(ValueError, match="baseline"):
-        two_stages([0.5] * 4, [0.5] * 4, credit="centered")
+    for baselines in (None, [0.5, 0.6]):
+        with pytest.raises(ValueError, match="one baseline for each of the 1 stages after the first"):
+            two_stages([0.5] * 4, [0.5] * 4, credit="centered", baselines=baselines)
+
+
+def test_a_single_stage_has_no_baseline():
+    (only,) = stream_returns([Scored([0.4, 0.6], [True] * 2)], [None], "centered", 0.9, [])
+    close(only.returns, [0.4, 0.6])
 
 
 def test_bad_format_is_zero_in_all_and_counts_in_the_mean_of_the_next_stage():
@@ -117,7 +123,7 @@ def test_a_group_of_one_is_dropped_but_its_reward_still_informs_the_drawn_one():
 
 def test_when_all_later_judgements_failed_the_drawn_one_gets_what_the_others_get():
     close(two_stages([0.6, 0.2, 0.4, 0.8], [None] * 4)[0].returns, [1.05, 0.65, 0.85, 1.25])
-    first, _ = two_stages([0.6, 0.2, 0.4, 0.8], [None] * 4, credit="centered", baselines=[0.5, 0.6])
+    first, _ = two_stages([0.6, 0.2, 0.4, 0.8], [None] * 4, credit="centered", baselines=[0.6])
     close(first.returns, [0.6 + 0.54, 0.2 + 0.54, 0.4 + 0.54, 0.8 + 0.54])
 
 
@@ -160,7 +166,7 @@ def test_advantages_of_verl_stage_by_stage():
 
 
 def test_advantages_of_verl_for_centered():
-    first, _ = two_stages([0.6, 0.2, 0.4, 0.8], [0.9, 0.7, 0.5, 0.7], credit="centered", baselines=[0.5, 0.6])
+    first, _ = two_stages([0.6, 0.2, 0.4, 0.8], [0.9, 0.7, 0.5, 0.7], credit="centered", baselines=[0.6])
     # 1.14, 0.83, 0.94, 1.34; mean 1.0625, squares sum 0.152075, sample deviation 0.225149.
     assert verl_advantages({"u_s1": first.returns})["u_s1"] == pytest.approx(
         [0.344216, -1.032648, -0.544085, 1.232516], abs=1e-4

@@ -41,7 +41,7 @@ ADA = ChainRecord(
         ),
     ],
     seconds=20.0,
-    baselines=[0.7, None],
+    baselines=[None],
 )
 BOB = ChainRecord(
     "bob",
@@ -96,8 +96,6 @@ NOT_REGISTERED = {
     "reward": (0.35 + 0.3) / 2,
     "lost/transport_error": 1,
     "lost/unwritten": 2,
-    "stage1/baseline": 0.7,
-    "stage1/baselines_failed": 0,
     "stage2/baselines_failed": 1,
 }
 
