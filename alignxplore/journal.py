@@ -10,6 +10,7 @@ Kill it at any moment and run the same command again: finished units are kept, a
 A row whose `status` is one of `FAILED` is kept for the record but not finished: the next run asks again.
 """
 
+import contextlib
 import errno
 import json
 import logging
@@ -43,7 +44,8 @@ class RunLocked(UserError):
 
 
 class RunLock:
-    """Holds an output folder for one process; the kernel lets go of it when the process ends, however it ends.
+    """Holds an output folder for one process; the kernel lets go of it when the process ends, however it ends. Where
+    nothing was written into the folder, neither lock nor folder stays: the command was refused.
 
     Args:
         beside: for a folder that is replaced as a whole: its lock lies beside it.
@@ -54,6 +56,19 @@ class RunLock:
         self.path = self.folder.with_name(f".{self.folder.name}.lock") if beside else self.folder / ".lock"
 
     def __enter__(self) -> Self:
+        place = self.path.parent.absolute()
+        self._new_folders = [folder for folder in (place, *place.parents) if not folder.exists()]
+        self._open()
+        while not self._is_there():  # whoever had it has taken it away
+            self._file.close()
+            self._open()
+        self._file.truncate(0)
+        with naming(self.path):
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            self._file.flush()
+        return self
+
+    def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.path.open("a+")
         try:
@@ -64,17 +79,23 @@ class RunLock:
             self._file.close()
             message = f"{self.folder}: {holder} is writing here; wait for it or choose another output folder"
             raise RunLocked(message) from None
-        self._file.truncate(0)
-        with naming(self.path):
-            self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            self._file.flush()
-        return self
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
 
     def fileno(self) -> int:
         """Of its open file, for a process that holds it, too."""
         return self._file.fileno()
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # a folder that has gone meanwhile, or that somebody else writes into
+            if not any(path != self.path for path in self.folder.glob("*")):
+                self.path.unlink()
+                for folder in self._new_folders:
+                    folder.rmdir()
         self._file.close()
 
 

@@ -14,6 +14,7 @@ import tracemalloc
 
 import pytest
 
+from alignxplore import journal as journal_module
 from alignxplore.journal import REFUSED, TOO_LONG, TRANSPORT_ERROR, Journal, RunLock, RunLocked
 from alignxplore.quickstart.folder import RunFolder
 from alignxplore.records import RecordError
@@ -192,6 +193,40 @@ def test_a_lock_is_free_again_after_its_block(tmp_path):
         pass
     with RunLock(tmp_path), pytest.raises(RunLocked), lock:
         pass
+
+
+def names_under(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_command_that_wrote_nothing_leaves_nothing_behind(tmp_path, beside):
+    with pytest.raises(ValueError, match="refused"), RunLock(tmp_path / "new" / "out", beside):
+        raise ValueError("refused")
+    assert names_under(tmp_path) == []
+    (tmp_path / "there").mkdir()
+    with RunLock(tmp_path / "there", beside):
+        pass
+    assert (tmp_path / "there").is_dir(), "whoever made it may need it"
+    with RunLock(tmp_path / "out", beside):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "run.json").touch()
+    assert {"out", "out/run.json", ".out.lock" if beside else "out/.lock"} <= set(names_under(tmp_path))
+
+
+def test_a_lock_that_was_taken_away_is_held_by_nobody(tmp_path, monkeypatch):
+    """Between another process's look at the file and its lock, the one that had it may take it away."""
+    inodes, take = [], journal_module.take_lock
+
+    def take_late(file, folder):
+        if not inodes:
+            (folder / ".lock").unlink()
+        inodes.append(os.fstat(file).st_ino)
+        take(file, folder)
+
+    monkeypatch.setattr(journal_module, "take_lock", take_late)
+    with RunLock(tmp_path) as lock:
+        assert os.fstat(lock.fileno()).st_ino == (tmp_path / ".lock").stat().st_ino and len(inodes) == 2
 
 
 def test_a_lock_names_the_newest_holder(tmp_path):

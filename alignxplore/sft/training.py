@@ -190,7 +190,7 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
         say(f"held-out rows are evaluated {evaluations_in_words(args)}")
     settings = run_settings(args, model, manifest)
     if is_first:
-        run.claim(settings)
+        run.refuse_other(settings)
         compare_steps(args, manifest, data.published_steps)
     if run.summary():
         say(f"{args.output_dir}: this run is finished (summary.json); nothing to do")
@@ -201,6 +201,8 @@ def train(data: DataArguments, args: TrainArguments, model: ModelConfig) -> None
     with args.main_process_first(local=False, desc="clean the output folder"):
         stumps = run.clean() if is_first else []
     trainer = make_trainer(args, model, run, tokenizer, rows, held_out, manifest)
+    if is_first:
+        run.claim(settings)  # nothing is refused any more
     say(
         f"resuming from {checkpoint.name}" if checkpoint else "starting",
         f"(deleted, torn by a kill: {', '.join(stumps)})" if stumps else "",

@@ -176,15 +176,16 @@ def load_scorer(options: ScoreOptions, device: torch.device) -> tuple[PreTrained
 def score(options: ScoreOptions, state: PartialState) -> None:
     """Score all users into scores.jsonl; each process journals its share, the first one puts them together."""
     out = Path(options.out)
+    identity = score_identity(options) if state.is_main_process else None
+    tokenizer, model = load_scorer(options, state.device)
+    letters, start, count = letter_ids(tokenizer), time.monotonic(), 0
     if state.is_main_process:
-        write_json(out / "run.json", score_identity(options))
+        write_json(out / "run.json", identity)
     state.wait_for_everyone()
     finished_ids: set[str] = set()
     for part in sorted(out.glob("part-*.jsonl")):
         with Journal(part) as journal:
             finished_ids |= journal.finished()
-    tokenizer, model = load_scorer(options, state.device)
-    letters, start, count = letter_ids(tokenizer), time.monotonic(), 0
     state.wait_for_everyone()  # all have read the parts of an earlier run before anyone appends to one
     users = read_behaviours(options.data, options.default_query)
     with Journal(out / f"part-{state.process_index}.jsonl") as journal:

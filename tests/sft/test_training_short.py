@@ -2,11 +2,13 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 from trl import ModelConfig, SFTTrainer
 
 from alignxplore.records import read_jsonl
@@ -270,3 +272,18 @@ def test_each_evaluation_writes_a_few_summaries_and_counts_bad_format(
     tiny_run(tmp_path / "without", rows_file, model_folder, logging_steps=1)
     plain = [row["loss"] for _, row in read_jsonl(tmp_path / "without" / "log.jsonl")]
     assert [row["loss"] for row in logged if "loss" in row] == plain, "writing draws no number of the training's"
+
+
+def test_a_run_that_is_refused_writes_down_no_settings(rows_file, model_folder, tmp_path):
+    """The same folder then takes the command that the sentence asks for."""
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.bfloat16)
+    for path in model_folder.iterdir():
+        (tmp_path / "coarse").mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "coarse")
+    model.save_pretrained(tmp_path / "coarse")
+    init = {"model_init_kwargs": {"dtype": "bfloat16"}}
+    with pytest.raises(RunError, match="too coarse"):
+        tiny_run(tmp_path / "out", rows_file, tmp_path / "coarse", **init)
+    assert not (tmp_path / "out" / "run.json").exists()
+    tiny_run(tmp_path / "out", rows_file, tmp_path / "coarse")
+    assert (tmp_path / "out" / "summary.json").exists()
