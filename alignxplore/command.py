@@ -22,7 +22,12 @@ from alignxplore.errors import UserError, is_first_process, naming, one_sentence
 from alignxplore.texts import not_utf_8
 
 T = TypeVar("T")
-_OUTPUTS = ("--out", "--output", "--output_dir", "--output-dir")  # empty, they would be the current folder
+_OUTPUTS = ("out", "output", "output_dir")
+# Options of texts that are paths, besides those of the type `Path`.
+_PATHS = {
+    *_OUTPUTS,
+    *"data train_data eval_data scores val_out report base rows prompt_set model_name_or_path".split(),
+}
 _HOME = re.compile("(^|[=#])~/")  # of a path, NAME=PATH or URL#TOKENIZER
 
 
@@ -84,7 +89,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 def parse(options: type | tuple[type, ...], doc: str | None, argv: Sequence[str] | None = None) -> tuple:
     """One object of each options class; exits with one sentence and code 2 where the line cannot be meant."""
-    return _parser(options, doc).parse_args_and_config(_with_config(at_home(argv)))
+    return _parser(options, doc).parse_args_and_config(_with_config(options, at_home(argv)))
 
 
 def parse_known(options: type[T], doc: str | None, argv: Sequence[str] | None = None) -> tuple[T, list[str]]:
@@ -103,18 +108,30 @@ def _in_home(text: str) -> str:
     return _HOME.sub(lambda match: match[1] + os.path.expanduser("~/"), text)
 
 
-def _refuse_empty_outputs(argv: Sequence[str]) -> None:
-    """Raise a ValueError where a place to write to is empty."""
-    for word, following in zip(argv, [*argv[1:], None]):
-        name, equals, value = word.partition("=")
-        if name in _OUTPUTS and (value if equals else following) == "":
-            raise ValueError(f"{name} is empty; name a place to write to, or leave the option out")
+def _refuse_empty(options: type | tuple[type, ...], name: str, value: Any, source: str) -> None:
+    """Raise a ValueError where a path is empty: it would be the current folder, or no path at all.
+
+    Args:
+        value: None where a YAML file has nothing behind the name.
+        source: what stands before the name where it was found.
+    """
+    classes = options if isinstance(options, tuple) else (options,)
+    own = next((part for kind in classes for part in fields(kind) if part.name == name), None)
+    is_path = name in _PATHS or own is not None and "Path" in str(own.type)
+    parts = value if isinstance(value, list) else [value]
+    is_empty = "" in parts or (value is None and own is not None and bool(own.default))
+    if is_path and is_empty:
+        place = "a place to write to" if name in _OUTPUTS else "a file or a folder"
+        raise ValueError(f"{source}{name} is empty; name {place}, or leave the option out")
 
 
-def _with_config(argv: Sequence[str]) -> list[str]:
+def _with_config(options: type | tuple[type, ...], argv: Sequence[str]) -> list[str]:
     """The command line with `--config=FILE` as TRL's parser knows it. Raises a ValueError unless that names one
-    file that is there."""
-    _refuse_empty_outputs(argv)
+    file that is there, and where a path is empty."""
+    for word, following in zip(argv, [*argv[1:], "nothing"]):
+        name, equals, value = word.partition("=")
+        if name.startswith("--"):
+            _refuse_empty(options, name[2:].replace("-", "_"), value if equals else following, "--")
     words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     files = [following for word, following in zip(words, [*words[1:], ""]) if word == "--config"]
     if len(files) > 1:
@@ -168,7 +185,10 @@ def run_commands(
             _refuse(f"unknown command '{name}'; choose from {names}" if name else f"a command is missing: {names}")
         work, options = commands[name]
         parser = _parser(options, inspect.getdoc(work), f"{program()} {name}")
-        _work(work, *checked(lambda: parser.parse_args_and_config(_with_config(at_home(first_word(options, words))))))
+        _work(
+            work,
+            *checked(lambda: parser.parse_args_and_config(_with_config(options, at_home(first_word(options, words))))),
+        )
 
 
 def check_encoding() -> None:
@@ -193,7 +213,13 @@ def _parser(options: type | tuple[type, ...], doc: str | None, name: str | None 
     )
     parser.error = _refuse  # type: ignore[method-assign]  # argparse would print all options first
     of_yaml = parser.set_defaults_with_config
-    parser.set_defaults_with_config = lambda **values: of_yaml(**{name: _with_home(x) for name, x in values.items()})
+
+    def set_defaults(**values: Any) -> Any:
+        for key, value in values.items():
+            _refuse_empty(options, key, value, "in the file of --config, ")
+        return of_yaml(**{key: _with_home(value) for key, value in values.items()})
+
+    parser.set_defaults_with_config = set_defaults
     return parser
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from trl import ModelConfig, TrlParser
@@ -233,3 +234,29 @@ def test_an_empty_place_to_write_to_is_refused(words, capsys):
     with pytest.raises(SystemExit):
         run(print, PerturbOptions, "x", ["--data", "x", *words])
     assert "--out is empty; name a place to write to" in capsys.readouterr().err
+
+
+@dataclass(kw_only=True)
+class Places:
+    data: list[str] = option("benchmark files")
+    raw: Path = option("folder")
+    out: str = option("folder to write")
+    report: str | None = option("another folder", None)
+    text: str = option("no path", "x")
+
+
+@pytest.mark.parametrize("name", ["data", "raw", "out", "report"])
+@pytest.mark.parametrize("value", ["''", "['']", "", "null"])
+def test_an_empty_path_is_a_sentence_in_yaml_and_on_the_line(name, value, tmp_path, capsys):
+    values = {"data": "[a]", "raw": "b", "out": "c", "text": "''"} | {name: value}
+    (tmp_path / "x.yaml").write_text("".join(f"{key}: {text}\n" for key, text in values.items()))
+    if name == "report" and value in ("", "null"):
+        return run(print, Places, "x", ["--config", str(tmp_path / "x.yaml")])
+    for words in (
+        ["--config", str(tmp_path / "x.yaml")],
+        ["--data", "a", "--raw", "b", "--out", "c", f"--{name}", ""],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run(print, Places, "x", words)
+        sentence = capsys.readouterr().err
+        assert ended.value.code == 2 and f"{name} is empty; name a" in sentence and sentence.count("\n") == 1

@@ -37,6 +37,15 @@ def test_users_in_both_files_and_wrong_stages_are_named(config):
         module.check_data(config, 3)
 
 
+@pytest.mark.parametrize(("variable", "name"), module.PATHS.items())
+@pytest.mark.parametrize("value", ["", None])
+def test_an_empty_path_is_refused_before_anything_is_looked_for(config, variable, name, value):
+    """It would be the current folder."""
+    OmegaConf.update(config, name, value)
+    with pytest.raises(SettingsError, match=rf"^{name}.*{variable}.* is empty; name a path, or leave it out"):
+        module.run(config)
+
+
 @pytest.mark.parametrize("wrong", ["MODEL", "TRAIN", "OUT", "STEPS"])
 def test_a_check_looks_into_what_is_there(config, tmp_path, monkeypatch, wrong):
     config.streaming.check_only = True
