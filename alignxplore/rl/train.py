@@ -59,10 +59,10 @@ from alignxplore.serving.endpoint import CONNECT_PATIENCE, TransportError
 FINISHED_PATIENCE = 1.0  # seconds: a finished run needs its judges no more
 # By the variables that set them; empty, each would be the current folder, or nothing at all.
 PATHS = {
-    "OUT": "streaming.out",
-    "MODEL": "actor_rollout_ref.model.path",
-    "TRAIN": "data.train_files",
-    "VAL": "data.val_files",
+    " (OUT)": "streaming.out",
+    " (MODEL)": "actor_rollout_ref.model.path",
+    " (TRAIN)": "data.train_files",
+    " (VAL)": "data.val_files",
     "": "streaming.prompts",
 }
 STOP_SECONDS = 600  # that a run may take to end in order: an update or a validation, and a checkpoint
@@ -189,7 +189,7 @@ def absolute_paths(config: DictConfig) -> None:
 
     for variable, name in PATHS.items():
         if OmegaConf.select(config, name) in ("", None, []):
-            raise SettingsError(f"{name}{variable and f' ({variable})'} is empty; name a path, or leave it out")
+            raise SettingsError(f"{name}{variable} is empty; name a path, or leave it out")
 
     def found(value: str) -> str:
         path = os.path.expanduser(value)

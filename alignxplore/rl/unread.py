@@ -57,7 +57,7 @@ def _needs(name: str, value: str = "true") -> str:
 
 
 def _has_reference(config: DictConfig) -> bool:
-    return bool(config.actor_rollout_ref.actor.use_kl_loss or config.algorithm.use_kl_in_reward)
+    return _says(f"{_ACTOR}.use_kl_loss")(config) or _says("algorithm.use_kl_in_reward")(config)
 
 
 def _of_loss(modes: str, names: tuple[str, ...]) -> Unread:
@@ -232,8 +232,9 @@ def check_unread(config: DictConfig) -> None:
         if (value or None) != (default_of.get(name) or None)  # what is off is off
     ]
     for unread in UNREAD:
-        for name, value in changed if not unread.are_read(config) else ():
-            if _is_in(name, unread.names) and not _is_in(name, unread.except_for):
+        for name, value in changed:
+            is_meant = _is_in(name, unread.names) and not _is_in(name, unread.except_for)
+            if is_meant and not unread.are_read(config):
                 raise SettingsError(f"{name}={value} is refused: {unread.why}")
 
 

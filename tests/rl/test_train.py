@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 import signal
 import sys
 from pathlib import Path
@@ -42,7 +43,7 @@ def test_users_in_both_files_and_wrong_stages_are_named(config):
 def test_an_empty_path_is_refused_before_anything_is_looked_for(config, variable, name, value):
     """It would be the current folder."""
     OmegaConf.update(config, name, value)
-    with pytest.raises(SettingsError, match=rf"^{name}.*{variable}.* is empty; name a path, or leave it out"):
+    with pytest.raises(SettingsError, match=rf"^{re.escape(name + variable)} is empty; name a path, or leave it out"):
         module.run(config)
 
 
