@@ -40,18 +40,21 @@ train=("$ROOT/sft/sft.sh" --config "$SIGNAL_CONFIG" --model_name_or_path "$SIGNA
        --output_dir "$OUT/signal_model")
 score=("$signal_model" score --data "$DATA" --model "$OUT/signal_model" --output "$OUT/signal_scores"
        "${length[@]}" "${query[@]}")
-synthesize=("$ROOT/sft/synthesize.py" --data "$DATA" --scores "$scores" --output "$OUT" --teacher "$TEACHER"
+synthesize=("$ROOT/sft/synthesize.py" --data "$DATA" --output "$OUT" --teacher "$TEACHER"
             ${JUDGE:+--judge "$JUDGE"} "${query[@]}" "$@")
+scored=("${synthesize[0]}" --scores "$scores" "${synthesize[@]:1}")
 
 if has --check "$@"; then           # each step as far as those before it have come
     for file in "$DATA" "$SIGNAL_DATA" "$SIGNAL_CONFIG"; do [[ -f $file ]] || refuse "$file: no such file"; done
     "$PYTHON" "${prepare[@]}" --check
     if [[ -d $OUT/signal_set ]]; then bash "${train[@]}" --check; else echo "no $OUT/signal_set yet, to train on"; fi
     if [[ -f $OUT/signal_model/summary.json ]]; then "$PYTHON" "${score[@]}" --check; fi
-    if [[ -f $scores ]]; then "$PYTHON" "${synthesize[@]}"; else echo "no $scores yet, to synthesise from"; fi
+    if [[ -f $scores ]]; then "$PYTHON" "${scored[@]}"; else echo "no $scores yet, to synthesise from"; fi
     exit
 fi
 
+# Users of whom none can give rows, or options that cannot be meant, are refused before a model is trained for them.
+"$PYTHON" "${synthesize[@]}" --check >/dev/null
 if ((NNODES > 1)); then             # node 0 prepares the set for all; the others wait for it, and fail if it does
     prepare=("${torchrun[@]}" --nnodes "$NNODES" --node_rank "$NODE_RANK" --master_addr "${MASTER_ADDR:-127.0.0.1}"
              --master_port $((${MASTER_PORT:-29500} + 1))    # a port of its own: sft.sh comes right after it
@@ -62,4 +65,4 @@ NNODES=$NNODES NODE_RANK=$NODE_RANK bash "${train[@]}"
 ((NODE_RANK == 0)) || exit 0
 NPROC=${NPROC:-$("$PYTHON" -c 'import torch; print(max(1, torch.accelerator.device_count()))')}
 "$PYTHON" "${torchrun[@]}" --standalone --nproc_per_node "$NPROC" "${score[@]}"
-"$PYTHON" "${synthesize[@]}"
+"$PYTHON" "${scored[@]}"

@@ -190,7 +190,7 @@ def test_synthesis_and_sft_get_values_with_blanks(recorder):
         "DEFAULT_QUERY": "What next?",
     }
     recorder.run("sft/synthesize.sh", "--judge_arguments", "--max-model-len 2048", **variables)
-    prepare, train, score, synthesize = recorder.commands
+    _, prepare, train, score, synthesize = recorder.commands
     assert prepare[:4] == ["sft/signal_model.py", "prepare", "--data", "my users.jsonl"]
     assert values(train, "--train_data") == [f"{out}/signal_set"] and train[0] == "sft/sft.py"
     assert values(score, "--default_query") == ["What next?"] and values(synthesize, "--teacher") == ["t=/a b/teacher"]

@@ -1,20 +1,43 @@
 """synthesize.sh: which node runs which step, with how many processes."""
 
+import os
+import subprocess
+
 import pytest
 
+from alignxplore.benchmark_files import user_row
+from alignxplore.records import Interaction, UserRecord, write_jsonl
+from tests import ROOT
 from tests.shell import Recorder, values
 
 
 @pytest.fixture
 def commands(tmp_path):
-    """`commands(VARIABLE=value)` → the commands that a node would run, in order."""
+    """`commands(VARIABLE=value)` → the commands that a node would run, in order, after a look at all options."""
     recorder = Recorder(tmp_path)
 
     def run(**variables: str) -> list[list[str]]:
         recorder.run("sft/synthesize.sh", "--max_tokens", "9", DATA="users.jsonl", OUT="out", **variables)
-        return recorder.commands
+        look, *others = recorder.commands
+        assert look[-3:] == ["--max_tokens", "9", "--check"] and look[0].endswith("synthesize.py")
+        assert "--scores" not in look, "nobody is scored yet"
+        return others
 
     return run
+
+
+def test_users_of_whom_none_can_give_rows_are_refused_before_a_model_is_trained(tmp_path):
+    users = [user_row(UserRecord(f"u{n}", (Interaction("a", "b"),) * 3, Interaction("a", "b"))) for n in range(3)]
+    write_jsonl(tmp_path / "users.jsonl", users)
+    result = subprocess.run(
+        ["bash", str(ROOT / "sft/synthesize.sh")],
+        env=os.environ | {"DATA": str(tmp_path / "users.jsonl"), "OUT": str(tmp_path / "out")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 1 and "none of 3 users can give SFT rows" in result.stderr and not result.stdout
+    assert not (tmp_path / "out").exists()
 
 
 def launched(command: list[str]) -> list[str]:
