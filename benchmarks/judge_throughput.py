@@ -36,7 +36,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from alignxplore.command import Checkable, option, planned, run
 from alignxplore.errors import at_least_one
-from alignxplore.judging.letters import Judge
+from alignxplore.judging.letters import Judge, find_letters
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.serving.endpoint import Endpoint
@@ -158,7 +158,7 @@ async def measure(url: str, model: str, options: ThroughputOptions) -> dict[str,
         for number in range(options.rounds + 1):
             serial = [orders(prompts, questions(options.serial)) for _ in range(2)]
             batch, orders_of_batch = questions(options.questions), orders(prompts, questions(options.questions))
-            tail = {"role": "assistant", "content": judge.letters.prefill}
+            tail = {"role": "assistant", "content": find_letters(tokenizer).prefill}
             ids = [
                 tokenizer.apply_chat_template(
                     [*m, tail], continue_final_message=True, enable_thinking=False, tokenize=True, return_dict=False

@@ -181,7 +181,7 @@ async def take_all(options: PipelineOptions, tokenizer, in_phases: bool) -> dict
     try:
         async with Endpoint(url, concurrency=4096) as endpoint:
             judge = Judge(endpoint, tokenizer, PromptSet())
-            judge._reads_ids = True
+            judge.reader._reads_ids = True
             kind = PhasedWorkshop if in_phases else Workshop
             shop = kind(
                 Model("slow", endpoint, tokenizer, "slow"),

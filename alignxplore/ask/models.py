@@ -17,6 +17,7 @@ from alignxplore.journal import OK
 from alignxplore.judging import ranking
 from alignxplore.judging.free_form import ReasoningJudge
 from alignxplore.judging.letters import Judge
+from alignxplore.judging.summary_judge import SummaryJudge
 from alignxplore.prompts import FORMATS, PromptSet
 from alignxplore.records import Interaction, Offer
 from alignxplore.serving.models import Model, ModelSpec, choose, open_model, served_here, whereabouts
@@ -112,7 +113,7 @@ class Verdict:
 class Chooser:
     """A downstream model that chooses among items by a summary."""
 
-    judge: Judge
+    judge: SummaryJudge
 
     @property
     def name(self) -> str:

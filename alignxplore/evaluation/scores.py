@@ -18,7 +18,7 @@ from alignxplore.evaluation.conditions import (
 )
 from alignxplore.evaluation.registry import PARTS
 from alignxplore.evaluation.worth import Score, Worth
-from alignxplore.judging.judgement import Judgement, PaperJudgement
+from alignxplore.judging.judgement import Judgement, PaperJudgement, mean_mass
 from alignxplore.records import Interaction, Offer, content_hash
 
 # What a row scores of which nothing can be judged: bad format tells the downstream model nothing (choice); in protocol
@@ -121,14 +121,13 @@ def _judged(answers: Sequence[Answer], places: bool) -> Worth:
     judgements = [reply for reply in replies if isinstance(reply, Judgement)]
     if not judgements:
         return NOBODY_KNOWS
-    masses = [reply.mass for reply in judgements if reply.mass is not None]
     return Worth(
         value=sum(reply.correct for reply in judgements) / len(judgements),
         outcome="parse_failure" if any(reply.unparsed for reply in judgements) else "ok",
         p=sum(reply.p for reply in judgements) / len(judgements),
         orders=tuple((reply.p_chosen_first, reply.p_chosen_second) for reply in judgements),
         flips=tuple(reply.flipped for reply in judgements if not reply.unparsed) if places else None,
-        mass=sum(masses) / len(masses) if masses else None,
+        mass=mean_mass(reply.mass for reply in judgements),
     )
 
 

@@ -12,8 +12,9 @@ from string import ascii_uppercase
 from transformers import PreTrainedTokenizerBase
 
 from alignxplore.judging.judgement import Reading, Said
-from alignxplore.judging.letters import MOST, Judge
+from alignxplore.judging.letter_tokens import MOST
 from alignxplore.judging.sampled import MIN_PARSED, ask_selection
+from alignxplore.judging.summary_judge import SummaryJudge
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.serving.endpoint import Endpoint
@@ -21,7 +22,7 @@ from alignxplore.serving.endpoint import Endpoint
 _VOTE = 20.0  # log-odds of an item that a free answer names: far from the others, and alike for all
 
 
-class ReasoningJudge(Judge):
+class ReasoningJudge(SummaryJudge):
     """A judge whose answers are written in `form` (a format with reasoning) and take at most `answer_tokens` tokens.
 
     Sampled as published (models that reason repeat themselves when greedy), with a seed from the content of the
@@ -29,6 +30,7 @@ class ReasoningJudge(Judge):
     """
 
     least_mass = MIN_PARSED
+    items_at_once = MOST  # it writes letters, which needs no tokens of their own
 
     def __init__(
         self,
@@ -43,14 +45,6 @@ class ReasoningJudge(Judge):
     ):
         super().__init__(endpoint, tokenizer, prompts, orders=orders, seed=seed)
         self.form, self.answer_tokens = form, answer_tokens
-
-    def _prepare(self) -> None:
-        """No letters to find: any tokenizer will do."""
-
-    @property
-    def items_at_once(self) -> int:
-        """It writes letters, which needs no tokens of their own."""
-        return MOST
 
     async def check(self, questions: Sequence[tuple[str | None, Interaction]]) -> float:
         """All of its answers are written."""

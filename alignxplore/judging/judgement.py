@@ -2,7 +2,7 @@
 way for all of them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -78,6 +78,12 @@ class Judgement(Reply):
 def chosen_first(purpose: str, key: Any, seed: int) -> bool:
     """Does the chosen item come first where one order is drawn? (`purpose`: "judge order", or "paper order".)"""
     return hash_seed(purpose, key, seed) % 2 == 0
+
+
+def mean_mass(masses: Iterable[float | None]) -> float | None:
+    """Of those that are known."""
+    known_masses = [mass for mass in masses if mass is not None]
+    return sum(known_masses) / len(known_masses) if known_masses else None
 
 
 def correctness(p: float) -> float:

@@ -12,6 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from alignxplore.judging.judgement import JudgeError
 
+MOST = len(ascii_uppercase)  # items in one question
+
 
 @dataclass(frozen=True)
 class Letters:

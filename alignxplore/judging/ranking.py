@@ -21,8 +21,8 @@ from typing import Any
 
 from alignxplore.journal import REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.downstream import Downstream
-from alignxplore.judging.judgement import JudgeError, Reply, Said, taken
-from alignxplore.judging.letters import MOST
+from alignxplore.judging.judgement import JudgeError, Reply, mean_mass, taken
+from alignxplore.judging.letter_tokens import MOST
 from alignxplore.prompts import Messages
 from alignxplore.records import Interaction, Offer, hash_seed
 from alignxplore.serving.endpoint import RequestError, TransportError
@@ -131,7 +131,9 @@ async def rank(
             _together(len(offer.candidates), order, [answer.scores for answer in rotation_answers], parts[0][0])
         )
     unread = tuple(answer.unread for answer in answers if answer.unread is not None)
-    return Ranking(rotations=tuple(shares), mass=_mean_mass(answers), unparsed=len(unread), unread=unread)
+    return Ranking(
+        rotations=tuple(shares), mass=mean_mass(answer.mass for answer in answers), unparsed=len(unread), unread=unread
+    )
 
 
 def _together(
@@ -151,12 +153,8 @@ def _together(
 async def _each_alone(judge: Downstream, history: Sequence[Interaction] | None, offer: Offer) -> Ranking:
     questions = [question(judge, None, history, offer, [place]) for place in range(len(offer.candidates))]
     answers = await asyncio.gather(*(judge.say(messages, 1) for messages in questions))
-    return Ranking(rotations=(tuple(answer.scores[0] for answer in answers),), mass=_mean_mass(answers))
-
-
-def _mean_mass(answers: Sequence[Said]) -> float | None:
-    masses = [answer.mass for answer in answers if answer.mass is not None]
-    return sum(masses) / len(masses) if masses else None
+    scores = tuple(answer.scores[0] for answer in answers)
+    return Ranking(rotations=(scores,), mass=mean_mass(answer.mass for answer in answers))
 
 
 async def check(judge: Downstream, questions: Sequence[tuple[Any, Interaction]]) -> float:

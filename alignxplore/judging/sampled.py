@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alignxplore.journal import REFUSED, TRANSPORT_ERROR
-from alignxplore.judging.downstream import Speaker
+from alignxplore.judging.downstream import Downstream
 from alignxplore.judging.judgement import JudgeError, PaperJudgement, chosen_first, taken
 from alignxplore.prompts import FORMATS, Messages, parse_answer
 from alignxplore.records import Interaction, hash_seed
@@ -17,7 +17,7 @@ PAPER_SAMPLING: dict[str, Any] = {"temperature": 0.6, "top_p": 0.95, "top_k": 20
 MIN_PARSED = 0.5  # share of the first answers that must name an item
 
 
-async def check_written(judge: Speaker, questions: Sequence[Messages]) -> float:
+async def check_written(judge: Downstream, questions: Sequence[Messages]) -> float:
     """Refuse a model most of whose written answers name no item. Returns the share that does.
 
     Raises:
@@ -36,16 +36,13 @@ async def check_written(judge: Speaker, questions: Sequence[Messages]) -> float:
 
 
 async def ask_paper(
-    judge: Speaker, summary: str | None, item: Interaction, key: Any, history: Sequence[Interaction] | None = None
+    judge: Downstream, summary: str | None, item: Interaction, key: Any, history: Sequence[Interaction] | None = None
 ) -> PaperJudgement:
     """The published protocol: one order by hash, a sampled answer, exact match of the selection. `history`: read
     instead of a summary."""
     letter = "A" if chosen_first("paper order", key, judge.seed) else "B"
     a, b = item.items if letter == "A" else item.items[::-1]
-    if history is None:
-        messages = judge.prompts.judge(summary, item.query, a, b)
-    else:
-        messages = judge.prompts.direct(history, item.query, a, b)
+    messages = judge.prompts.pair(summary, history, item.query, a, b)
     try:
         selection, unread = await ask_selection(judge, messages, hash_seed("paper answer", key, judge.seed))
     except TransportError as error:
@@ -56,7 +53,7 @@ async def ask_paper(
 
 
 async def ask_selection(
-    judge: Speaker, messages: Messages, seed: int, letters: str = "AB"
+    judge: Downstream, messages: Messages, seed: int, letters: str = "AB"
 ) -> tuple[str | None, str | None]:
     """A sampled answer in the judge's own format: (the item that its final part selects, None), or where it names none
     (None, the whole answer)."""

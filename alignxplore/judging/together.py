@@ -1,8 +1,8 @@
 """Many prompts in one request: how a judge asks vLLM, whose own work for a request is more than that of a small model.
 
 Prompts go to /v1/completions as token ids, so that neither chat template nor tokenizer runs in the server; what waits
-at the same moment goes together. `Judge` (letters.py) uses it where a server has shown that it reads such prompts as
-it reads the chat. The numbers are those of the chat.
+at the same moment goes together. `TokenReader` uses it where a server has shown that it reads such prompts as it reads
+the chat. The numbers are those of the chat.
 """
 
 import asyncio

@@ -8,15 +8,18 @@ a `Judgement`: `p_chosen_first` = P(Yes) of the chosen item, `p_chosen_second` =
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from alignxplore.judging.judgement import JudgeError, Judgement, PaperJudgement, Said, chosen_first
+from alignxplore.judging.downstream import Downstream
+from alignxplore.judging.judgement import JudgeError, Judgement, PaperJudgement, Reading, Said, chosen_first
 from alignxplore.judging.letter_tokens import Letters
-from alignxplore.judging.letters import LetterReader
-from alignxplore.prompts import Messages
+from alignxplore.judging.token_reader import MIN_MASS, TokenReader
+from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction
+from alignxplore.serving.endpoint import Endpoint
 
 ANSWERS = ("Yes", "No")
 MOST_CHOICES, MOST_TOKENS = 50, 8192  # of a history, the newest ones, and of a row: in training as in evaluation
@@ -52,20 +55,26 @@ def find_words(tokenizer: PreTrainedTokenizerBase) -> tuple[Letters, bool]:
     )
 
 
-class YesNoJudge(LetterReader):
+class YesNoJudge(Downstream):
     """A model that says of one item whether a user will like it. It reads histories only; see the module's
     docstring."""
 
     direct_purpose = "tallrec"
     reads_summaries = False
     sees_both = False
-    most_choices: int | None = MOST_CHOICES
-    most_tokens: int | None = MOST_TOKENS
+    most_choices = MOST_CHOICES
+    most_tokens = MOST_TOKENS
+    least_mass = MIN_MASS
     items_at_once = 1
 
-    def _prepare(self) -> None:
-        self.letters, self._thinking = find_words(self.tokenizer)
-        self.orders = "both"  # one item alone would say nothing of the pair
+    def __init__(self, endpoint: Endpoint, tokenizer: PreTrainedTokenizerBase, prompts: PromptSet, *, seed: int = 0):
+        super().__init__(endpoint, tokenizer, prompts, seed=seed)  # both orders: one item says nothing of a pair
+        words, thinking = find_words(tokenizer)
+        self.reader = TokenReader(endpoint, tokenizer, words, partial(_opened, thinking))
+
+    async def check(self, questions: Sequence[tuple[Sequence[Interaction], Interaction]]) -> float:
+        """Refuse a model that answers neither. Returns the mean mass on Yes and No."""
+        return await self.reader.check(self._samples(questions))
 
     def direct_messages(self, history: Sequence[Interaction], item: Interaction) -> Messages:
         """The question about the longer of the two items."""
@@ -80,16 +89,12 @@ class YesNoJudge(LetterReader):
 
     async def say(self, messages: Messages, count: int) -> Said:
         """P(Yes) of one item."""
-        reading = await self._read(messages)
+        reading = await self.reader.read(messages)
         return Said([reading.p_a], reading.mass)
 
     async def check_written(self, questions: Sequence[tuple[Any, Interaction]]) -> float:
         """It writes nothing, and is read the same way in protocol `paper`."""
         return await self.check(questions)
-
-    def sample_messages(self, history: Sequence[Interaction], item: Interaction) -> Messages:
-        """A prompt for `check`."""
-        return self.direct_messages(history, item)
 
     async def answer(
         self, summary: str | None, history: Sequence[Interaction] | None, item: Interaction, key: Any
@@ -109,5 +114,13 @@ class YesNoJudge(LetterReader):
             selection = "Item A" if (judgement.correct == 1.0) == is_chosen_first else "Item B"
         return PaperJudgement(judgement.status, "A" if is_chosen_first else "B", selection, judgement.error)
 
-    def opened(self, messages: Messages) -> dict:
-        return {"messages": messages, "chat_template_kwargs": {"enable_thinking": self._thinking}}
+    def _sample(self, history: Sequence[Interaction], item: Interaction) -> Messages:
+        return self.direct_messages(history, item)
+
+    async def _read(self, messages: Messages) -> Reading:
+        return await self.reader.read(messages)
+
+
+def _opened(thinking: bool, messages: Messages, _: str) -> dict:
+    """The request up to the answer, nothing of which is written beforehand."""
+    return {"messages": messages, "chat_template_kwargs": {"enable_thinking": thinking}}

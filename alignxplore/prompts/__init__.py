@@ -158,6 +158,19 @@ class PromptSet:
         """Ask the downstream model the same with the raw history instead of a summary (the direct setting)."""
         return self.render("direct", interactions=interactions, query=query, item_a=item_a, item_b=item_b)
 
+    def pair(
+        self,
+        summary: str | None,
+        interactions: Sequence[Interaction] | None,
+        query: str | None,
+        item_a: str,
+        item_b: str,
+    ) -> Messages:
+        """`judge`, or `direct` where there is a history."""
+        if interactions is None:
+            return self.judge(summary, query, item_a, item_b)
+        return self.direct(interactions, query, item_a, item_b)
+
     def choose(
         self,
         summary: str | None,

@@ -3,7 +3,8 @@ the twenty most probable tokens and a choice."""
 
 import pytest
 
-from alignxplore.judging.letters import TOP, LetterReader
+from alignxplore.judging.next_token import MOST_PROBABLE
+from alignxplore.judging.token_reader import TokenReader
 
 TWICE = ("test_letters", "test_ranking", "test_yes_no", "test_torn_replies")
 BY_ID = {
@@ -25,8 +26,8 @@ def older_server(request, monkeypatch):
     """With True: no server reads ids."""
 
     async def probe(self, messages, again=True):
-        await self._reply(messages, {"top_logprobs": TOP}, self._all_numbers if again else None)
+        await self._chat.try_out(messages, MOST_PROBABLE, again)
         return False
 
     if request.param:
-        monkeypatch.setattr(LetterReader, "_probe", probe)
+        monkeypatch.setattr(TokenReader, "_probe", probe)

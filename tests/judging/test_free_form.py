@@ -51,7 +51,7 @@ def harmony(body):
 
 
 async def test_the_final_channel_is_read_in_both_orders(ask):
-    (pair, one), bodies = await ask(harmony, score, lambda j: j.score_direct([GOOD], GOOD, "k"))
+    (pair, one), bodies = await ask(harmony, score, lambda j: j.answer(None, [GOOD], GOOD, "k"))
     for judgement in (pair, one):
         assert (
             judgement.ok
@@ -64,7 +64,7 @@ async def test_the_final_channel_is_read_in_both_orders(ask):
     for body in bodies:
         assert (body["max_tokens"], body["temperature"], body["top_p"], body["top_k"]) == (2048, 0.6, 0.95, 20)
         assert body["skip_special_tokens"] is False and body["chat_template_kwargs"] == {"enable_thinking": True}
-    (again, _), repeated = await ask(harmony, score, lambda j: j.score_direct([GOOD], GOOD, "k"))
+    (again, _), repeated = await ask(harmony, score, lambda j: j.answer(None, [GOOD], GOOD, "k"))
     assert again == pair and repeated == bodies
 
 

@@ -8,8 +8,9 @@ from aiohttp import web
 
 from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.judgement import JudgeError, Judgement, PaperJudgement, correctness
-from alignxplore.judging.letters import MIN_MASS, Judge, find_letters
+from alignxplore.judging.letters import Judge, find_letters
 from alignxplore.judging.sampled import ask_paper
+from alignxplore.judging.token_reader import MIN_MASS
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.serving.endpoint import Endpoint, RequestError
@@ -216,7 +217,7 @@ async def test_a_failure_is_a_typed_outcome_and_never_a_score(fake_server, token
         tokenizer,
         lambda body: answer(),
         lambda j: j.score("s", GOOD, "k"),
-        lambda j: j.score_direct([GOOD], GOOD, "k"),
+        lambda j: j.answer(None, [GOOD], GOOD, "k"),
         lambda j: ask_paper(j, "s", GOOD, "k"),
     )
     for outcome in (judgement, direct):
@@ -283,7 +284,7 @@ async def test_direct_reads_the_history(fake_server, tokenizer):
         fake_server,
         tokenizer,
         LetterServer(tokenizer, prefers_good),
-        lambda j: j.score_direct([Interaction("a green film")], GOOD, "k"),
+        lambda j: j.answer(None, [Interaction("a green film")], GOOD, "k"),
     )
     assert judgement.p == pytest.approx(0.8) and all(
         "Chosen: a green film" in body["messages"][1]["content"] for body in server.bodies

@@ -11,6 +11,7 @@ from aiohttp import web
 from alignxplore.journal import OK, REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.letters import Judge, find_letters
 from alignxplore.judging.together import LONGEST, MOST
+from alignxplore.judging.token_reader import TokenReader
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction
 from alignxplore.serving.endpoint import Endpoint
@@ -88,13 +89,13 @@ async def test_each_question_of_a_request_gets_its_own_answer(tokenizer):
 
 async def test_prompts_are_tokenised_beside_the_loop(tokenizer, monkeypatch):
     """The check looks at one prompt itself; all others are a thread's of their own, and still go together."""
-    threads, ids = [], Judge._ids
+    threads, ids = [], TokenReader._ids
 
     def noted(self, *arguments, **options):
         threads.append(threading.current_thread())
         return ids(self, *arguments, **options)
 
-    monkeypatch.setattr(Judge, "_ids", noted)
+    monkeypatch.setattr(TokenReader, "_ids", noted)
     judgements, server = await judged(tokenizer, range(5, 95))
     assert [j.p_chosen_first for j in judgements] == pytest.approx([n / 100 for n in range(5, 95)])
     assert threads.count(threading.main_thread()) == 1 and len(set(threads)) == 2 and len(threads) == 181

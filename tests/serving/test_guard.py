@@ -119,7 +119,7 @@ async def test_a_seeded_answer_repeats_beside_judgements_and_not_beside_unseeded
         alone = [await written(seed) for seed in range(3)]
         assert alone == [await written(seed) for seed in range(3)] and len(set(alone)) == 3
         assert await beside(judged) == alone
-        assert judge._together is not None
-        judge._together, judge._reads_ids = None, False  # as a GPU's server is asked
+        assert judge.reader._together is not None
+        judge.reader._together, judge.reader._reads_ids = None, False  # as a GPU's server is asked
         assert await beside(judged) == alone
         assert await beside(unseeded) != alone

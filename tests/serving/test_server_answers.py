@@ -85,12 +85,12 @@ async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path, monkeypatch):
                 for pair in ((ITEM.chosen, ITEM.rejected), (ITEM.rejected, ITEM.chosen))
             )
             judgement = await judge.score("Likes the sea.", ITEM, "k")
-            assert judge._reads_ids is True and judge._together is not None
+            assert judge.reader._reads_ids is True and judge.reader._together is not None
             assert judgement.orders == pytest.approx((a1 / (a1 + b1), b2 / (a2 + b2)), abs=1e-4)
             assert judgement.mass == pytest.approx((a1 + b1 + a2 + b2) / 2, rel=1e-3)
 
             older = Judge(endpoint, tokenizer, prompts)
-            older._reads_ids = False  # as with a server that does not know the field
+            older.reader._reads_ids = False  # as with a server that does not know the field
             again = await older.score("Likes the sea.", ITEM, "k")
             assert again.orders == pytest.approx(judgement.orders, abs=1e-4)
             assert again.mass <= judgement.mass + 1e-6  # a letter outside the twenty best is not in it

@@ -3,8 +3,7 @@
 import math
 import re
 
-from alignxplore.judging.letters import Judge
-from alignxplore.prompts import PromptSet
+from alignxplore.judging.letters import find_letters
 from alignxplore.records import Interaction
 
 ITEMS = [Interaction(f"red thing {i}", f"blue thing {i}") for i in range(18)]
@@ -46,7 +45,7 @@ class Models:
     """Teacher and judge in one: the judge follows the colour that the summary names; `say` is the teacher's answer."""
 
     def __init__(self, tokenizer, say=good):
-        self.letters, self.say, self.asked = Judge(None, tokenizer, PromptSet()).letters, say, []
+        self.letters, self.say, self.asked = find_letters(tokenizer), say, []
 
     def __call__(self, body: dict) -> dict:
         text = body["messages"][-2 if is_judge(body) else -1]["content"]
