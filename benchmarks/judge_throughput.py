@@ -143,8 +143,8 @@ async def ceiling(url: str, model: str, prompts_ids: Sequence[list[int]], concur
         return len(prompts_ids) / (time.monotonic() - began)
 
 
-async def measure(url: str, model: str, options: ThroughputOptions) -> dict[str, list[float]]:
-    """Judgements per second of each way, one figure a round."""
+async def measure(model: str, log_path: Path, options: ThroughputOptions) -> dict[str, list[float]]:
+    """Serve the judge: judgements per second of each way, one figure a round."""
     tokenizer, prompts = AutoTokenizer.from_pretrained(model), PromptSet()
     stream = make_questions(tokenizer, options.summary_tokens)
     rates: dict[str, list[float]] = {"theirs": [], "theirs, short": [], "ours": [], "ceiling": []}
@@ -152,7 +152,10 @@ async def measure(url: str, model: str, options: ThroughputOptions) -> dict[str,
     def questions(count: int) -> list[Question]:
         return list(itertools.islice(stream, count))
 
-    async with Endpoint(url, concurrency=options.concurrency) as endpoint:
+    async with (
+        serve(model, log_path=log_path, arguments=["--max-model-len", "2048"]) as url,
+        Endpoint(url, concurrency=options.concurrency) as endpoint,
+    ):
         judge = Judge(endpoint, tokenizer, prompts)
         answer = len(tokenizer.encode('{"selection": "Item A"}', add_special_tokens=False)) + 1
         for number in range(options.rounds + 1):
@@ -189,15 +192,14 @@ async def measure(url: str, model: str, options: ThroughputOptions) -> dict[str,
 
 
 def compare(options: ThroughputOptions) -> str | None:
-    """Serve the judge, measure, print."""
+    """Measure, print."""
     if options.check:
         return planned(options)
     with tempfile.TemporaryDirectory() as scratch:
         model = options.judge or f"{scratch}/judge"
         if not options.judge:
             tiny.write_model(tiny.TinyOptions(out=model, seed=2))
-        with serve(model, log_path=Path(scratch) / "serve.log", arguments=["--max-model-len", "2048"]) as url:
-            rates = asyncio.run(measure(url, model, options))
+        rates = asyncio.run(measure(model, Path(scratch) / "serve.log", options))
     median = {way: statistics.median(values) for way, values in rates.items()}
     share = statistics.median(a / b for a, b in zip(rates["ours"], rates["ceiling"]))
     ratio, short_ratio = median["ours"] / median["theirs"], median["ours"] / median["theirs, short"]

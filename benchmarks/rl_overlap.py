@@ -244,8 +244,8 @@ async def overlapped(
     return Arm(seconds)
 
 
-async def measure(url: str, model: str, options: OverlapOptions) -> dict[float, dict[str, float]]:
-    """Median seconds of each arm at each latency; latency 0 first, from which the others follow."""
+async def measure(model: str, log_path: Path, options: OverlapOptions) -> dict[float, dict[str, float]]:
+    """Serve the policy: median seconds of each arm at each latency; latency 0 first, from which the others follow."""
     users = [draw_user(1, "overlap", i) for i in range(options.users)]
     streams = [
         cut_stages([choice.interaction for choice in draw_stream(u, "films", 13, 6, 1)], [6, 12]) for u in users
@@ -255,7 +255,11 @@ async def measure(url: str, model: str, options: OverlapOptions) -> dict[float, 
     # vLLM closes what has been idle for 5 s, as connections are between two phases; one that is closed while it is
     # used is an error.
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=2)
-    async with slow.serve() as judge_url, aiohttp.ClientSession(connector=connector) as session:
+    async with (
+        serve(model, log_path=log_path, arguments=["--max-model-len", "2048"]) as url,
+        slow.serve() as judge_url,
+        aiohttp.ClientSession(connector=connector) as session,
+    ):
         engine = Engine(session, url, model, tokenizer, PromptSet(), options.tokens, options.spread)
         settings = Streaming(judges=f"slow={judge_url}", rollouts=options.rollouts)
         judges = await Judges.connect(settings)
@@ -300,15 +304,14 @@ async def measure(url: str, model: str, options: OverlapOptions) -> dict[float, 
 
 
 def compare(options: OverlapOptions) -> str | None:
-    """Serve the policy, measure, print."""
+    """Measure, print."""
     if options.check:
         return planned(options)
     with tempfile.TemporaryDirectory() as scratch:
         model = options.policy or f"{scratch}/policy"
         if not options.policy:
             tiny.write_model(tiny.TinyOptions(out=model))
-        with serve(model, log_path=Path(scratch) / "serve.log", arguments=["--max-model-len", "2048"]) as url:
-            table = asyncio.run(measure(url, model, options))
+        table = asyncio.run(measure(model, Path(scratch) / "serve.log", options))
     lengths = f"{options.tokens * (1 - options.spread):.0f} to {options.tokens} tokens"
     print(f"\n{options.users} users x {options.rollouts} summaries a stage, {lengths} each; seconds:")
     print("judge latency  serial (computed)  barriers   ours   barriers/ours   of the latency ours does not hide")

@@ -2,6 +2,7 @@
 says."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from alignxplore.prompts import SETS
+from alignxplore.serving import server
 from tests import ROOT
 
 
@@ -29,6 +31,18 @@ def logging_is_left_as_it_was():
     before = logging.root.level, logging.root.manager.disable
     yield
     assert (logging.root.level, logging.root.manager.disable) == before, "this test changed logging for those after it"
+
+
+@contextlib.contextmanager
+def serve(*arguments: Any, **options: Any) -> Iterator[str]:
+    """`server.serve` for tests that are no coroutines."""
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:  # with a factory, no test's loop is replaced
+        served = contextlib.AsyncExitStack()
+        url = runner.run(served.enter_async_context(server.serve(*arguments, **options)))
+        try:
+            yield url
+        finally:
+            runner.run(served.aclose())
 
 
 CHATML = """{%- if messages[0].role == 'system' %}{{- '<|im_start|>system

@@ -25,7 +25,7 @@ from alignxplore.serving.beforehand import check_files, load_tokenizer
 from alignxplore.serving.endpoint import Endpoint, is_url, last_part, parse_spec
 from alignxplore.serving.fingerprints import commit, tokenizer_fingerprint, weights_fingerprint
 from alignxplore.serving.serve_options import moving
-from alignxplore.serving.server import check_alive, serve_beside
+from alignxplore.serving.server import check_alive, serve
 
 log = logging.getLogger(__name__)
 SERVED = "served:"  # begins the identity of what an endpoint serves
@@ -279,7 +279,7 @@ async def open_model(
             if tokenizer:
                 model_tokenizer = load_tokenizer(spec.name, spec.tokenizer or spec.target, spec.revision, sample)
             url = await stack.enter_async_context(
-                serve_beside(
+                serve(
                     spec.target,
                     log_path=Path(log_folder) / f"serve_{spec.name}.log",
                     revision=spec.revision,

@@ -1,8 +1,7 @@
 """Start a local `vllm serve` for a model folder or hub id, wait until it is healthy, and stop it with everything it
 started.
 
-    with serve("outputs/sft", log_path="outputs/eval/policy.log") as url:
-        async with Endpoint(url) as endpoint: ...
+    async with serve("outputs/sft", log_path="outputs/eval/policy.log") as url, Endpoint(url) as endpoint: ...
 
 The same call serves on GPUs and on a CPU; on a CPU (vLLM's CPU build) it adds the settings that make small models fast
 there. By hand: `python -m alignxplore.serving`.
@@ -23,7 +22,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -274,28 +273,14 @@ def _end(process: Server, url: str, is_ready: bool) -> None:
     process.end((signal.SIGTERM, _GRACE_STARTING))
 
 
-@contextlib.contextmanager
-def serve(
-    model: str, *, log_path: str | Path, revision: str | None = None, arguments: Sequence[str] = ()
-) -> Iterator[str]:
-    """Serve `model` for the length of a with-block; yields the base URL. Who asks is this process: no key is
-    wanted."""
-    began, is_ready = time.monotonic(), False
-    process, url = start(model, log_path=log_path, revision=revision, arguments=arguments, with_key=False)
-    try:
-        wait_ready(process, url, log_path=log_path)
-        is_ready = True
-        log.info("serving %s at %s after %.0f s", model, url, time.monotonic() - began)
-        yield url
-    finally:
-        _end(process, url, is_ready)
-
-
 @contextlib.asynccontextmanager
-async def serve_beside(
+async def serve(
     model: str, *, log_path: str | Path, revision: str | None = None, arguments: Sequence[str] = ()
 ) -> AsyncIterator[str]:
-    """`serve` in a coroutine: while the server starts and ends, others go on. On GPUs servers start one by one."""
+    """Serve `model` for the length of a with-block; yields the base URL. Who asks is this process: no key is wanted.
+
+    While the server starts and ends, others go on. On GPUs servers start one by one.
+    """
     async with contextlib.AsyncExitStack() as turn:
         await turn.enter_async_context(_turn())
         began, is_ready = time.monotonic(), False

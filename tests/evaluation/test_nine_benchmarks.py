@@ -20,9 +20,9 @@ from alignxplore.evaluation.perturbations import parse_kind, perturb
 from alignxplore.evaluation.report.tables import MISSING, label
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, write_jsonl
-from alignxplore.serving.server import serve
 from alignxplore.world import tiny
 from tests import ROOT
+from tests.conftest import serve
 from tests.evaluation.by_heart import learn
 
 pytestmark = pytest.mark.slow

@@ -8,8 +8,8 @@ import pytest
 
 from alignxplore.benchmark_files import user_row
 from alignxplore.records import Interaction, UserRecord, write_jsonl
-from alignxplore.serving.server import serve
 from tests import ROOT
+from tests.conftest import serve
 
 pytestmark = pytest.mark.slow
 

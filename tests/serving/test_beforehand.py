@@ -208,7 +208,7 @@ def test_a_longer_window_can_be_had_by_who_wants_it(folder, monkeypatch):
 
 
 async def test_nothing_is_served_before_that(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("alignxplore.serving.models.serve_beside", None)
+    monkeypatch.setattr("alignxplore.serving.models.serve", None)
     (folder / "config.json").unlink()
     with pytest.raises(ModelError, match="no config.json"):
         async with open_model(ModelSpec.parse(f"m={folder}"), log_folder=tmp_path):

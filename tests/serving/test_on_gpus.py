@@ -11,9 +11,10 @@ from alignxplore.evaluation.arguments import GenerationArguments, serving_beside
 from alignxplore.prompts import PromptSet
 from alignxplore.serving import server
 from alignxplore.serving.models import ModelSpec, served_here
-from alignxplore.serving.server import beside, serve, serve_beside
+from alignxplore.serving.server import beside
 from alignxplore.synthesis import pipeline
 from alignxplore.synthesis.pipeline import SynthesisOptions
+from tests.conftest import serve
 from tests.serving.test_server import first_line, stand_in  # noqa: F401  (a fixture)
 
 
@@ -41,7 +42,7 @@ async def test_servers_start_one_by_one_on_gpus_and_work_side_by_side(stand_in, 
         events.append("is up")
 
     async def asked(name):
-        async with serve_beside("m", log_path=stand_in.with_name(name)):
+        async with server.serve("m", log_path=stand_in.with_name(name)):
             await up.wait()
 
     monkeypatch.setattr(server, "wait_ready", waited)
@@ -54,10 +55,10 @@ async def test_one_that_does_not_come_up_leaves_its_turn_to_the_next(stand_in, m
     monkeypatch.setattr(server, "on_cpu", lambda: False)
     monkeypatch.setenv("MODE", "dies")
     with pytest.raises(server.ServerError, match="no such model"):
-        async with serve_beside("m", log_path=stand_in):
+        async with server.serve("m", log_path=stand_in):
             pass
     monkeypatch.delenv("MODE")
-    async with asyncio.timeout(60), serve_beside("m", log_path=stand_in):
+    async with asyncio.timeout(60), server.serve("m", log_path=stand_in):
         pass
 
 

@@ -15,7 +15,8 @@ from alignxplore.serving import server
 from alignxplore.serving.endpoint import Endpoint
 from alignxplore.serving.judges import JudgesOptions, serve_judges
 from alignxplore.serving.models import ModelSpec, open_model
-from alignxplore.serving.server import ServerError, free_port, serve, serve_beside, start, wait_ready
+from alignxplore.serving.server import ServerError, free_port, start, wait_ready
+from tests.conftest import serve
 from tests.serving.test_server import first_line, gone, stand_in  # noqa: F401  (a fixture)
 
 
@@ -66,7 +67,7 @@ def test_the_health_of_another_server_is_not_ours(stand_in, other_server):  # no
 async def test_a_server_that_dies_is_not_asked_for_ever(stand_in, monkeypatch):  # noqa: F811
     """Patience is for servers that may come back; ours does not."""
     monkeypatch.setattr("alignxplore.serving.endpoint._jittered", lambda state: 0.05)
-    async with serve_beside("m", log_path=stand_in) as url:
+    async with server.serve("m", log_path=stand_in) as url:
         child = first_line(stand_in)["child"]
         with stand_in.open("a") as log:
             log.write("RuntimeError: the engine is gone\n")

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from alignxplore.serving import server
-from alignxplore.serving.server import ServerError, serve, serve_beside, start, wait_ready
+from alignxplore.serving.server import ServerError, start, wait_ready
 from alignxplore.world import tiny
+from tests.conftest import serve
 
 # Serves /health and starts a child that would outlive it; `MODE` says how it misbehaves.
 STAND_IN = """#!{python}
@@ -146,7 +147,7 @@ async def test_others_go_on_while_a_server_starts(stand_in):
             await asyncio.sleep(0.01)
 
     task = asyncio.create_task(others())
-    async with serve_beside("m", log_path=stand_in):
+    async with server.serve("m", log_path=stand_in):
         step_count, child = steps, first_line(stand_in)["child"]
     task.cancel()
     assert step_count and gone([child])

@@ -75,7 +75,7 @@ async def test_real_vllm(tiny_qwen3, tokenizer, tmp_path, monkeypatch):
     before = set(
         psutil.Process().children(recursive=True)
     )  # what earlier tests of this run left to the interpreter's end
-    with serve(str(folder), log_path=tmp_path / "serve.log", arguments=ARGUMENTS) as url:
+    async with serve(str(folder), log_path=tmp_path / "serve.log", arguments=ARGUMENTS) as url:
         own_children = set(psutil.Process().children(recursive=True)) - before
         async with Endpoint(url) as endpoint:
             assert endpoint.root == str(folder) and endpoint.max_model_len == 1024

@@ -111,7 +111,7 @@ def serving_here(fake_server, recorded, model_folder, options, monkeypatch):
         await synthesise(options("http://nowhere", **models_here | more))
         return recorder.take()
 
-    monkeypatch.setattr("alignxplore.serving.models.serve_beside", serve)
+    monkeypatch.setattr("alignxplore.serving.models.serve", serve)
     return run
 
 

@@ -277,7 +277,7 @@ async def test_a_teacher_that_is_served_here_gets_the_window(
         started.append((model, arguments))
         yield server.url
 
-    monkeypatch.setattr("alignxplore.serving.models.serve_beside", serve)
+    monkeypatch.setattr("alignxplore.serving.models.serve", serve)
     async with fake_server(Models(tokenizer), max_model_len=8192) as server:
         args = arguments(server.url, teacher=f"m={longer}", teacher_arguments="--tensor-parallel-size 4")
         assert (await synthesise(args))["outcomes"] == {DONE: 2}
