@@ -17,6 +17,7 @@ from alignxplore.environment import FLASH_ATTENTION
 from alignxplore.records import person_of
 from alignxplore.rl.dataset import StreamingDataset, parse_row
 from alignxplore.rl.options import OPTIONS, check_beside_others, check_options
+from alignxplore.rl.passes import check_longest_row, check_rows_of_a_pass, check_shared_heads, check_shared_rows
 from alignxplore.rl.reward import Judges, judge_keys
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.rl.wording import check_chat_template, check_prompts, note_other_wording
@@ -86,6 +87,7 @@ def prepare(config: DictConfig) -> dict:
 
     settings = check_settings(config)
     check_beside_others(config)
+    check_shared_rows(config)
     rows = config.actor_rollout_ref.rollout.n
     if rows not in (1, settings.rows_per_user):  # 1 is verl's default
         raise SettingsError(
@@ -174,26 +176,6 @@ def check_mode(config: DictConfig) -> None:
         )
 
 
-def check_longest_row(config: DictConfig) -> None:
-    """Raise `SettingsError` where a row may be longer than one pass of the trainer takes: a worker would end at the
-    first such row, in the middle of the run, and again at the same step of every resume."""
-    actor = config.actor_rollout_ref.actor
-    row_tokens = config.data.max_prompt_length + config.data.max_response_length
-    # With sequence parallelism so many GPUs share a row.
-    gpus_per_row = max(block.get("ulysses_sequence_parallel_size") or 1 for block in (actor, actor.fsdp_config))
-    passes = ["actor.ppo_max_token_len_per_gpu", "rollout.log_prob_max_token_len_per_gpu"]
-    if actor.use_kl_loss or config.algorithm.use_kl_in_reward:
-        passes.append("ref.log_prob_max_token_len_per_gpu")
-    for name in passes if actor.use_dynamic_bsz else []:
-        tokens = OmegaConf.select(config.actor_rollout_ref, name)
-        if (tokens or 0) * gpus_per_row < row_tokens:
-            raise SettingsError(
-                f"actor_rollout_ref.{name}={tokens} (TOKENS_PER_GPU) is less than the longest row: PROMPT_LENGTH="
-                f"{config.data.max_prompt_length} + RESPONSE_LENGTH={config.data.max_response_length} = {row_tokens} "
-                "tokens; raise it, or shorten one of them"
-            )
-
-
 def update_sizes(config: DictConfig) -> dict:
     """Users, rows and updates of a step; raises `SettingsError` where they cannot be dealt out evenly."""
     users, mini = config.data.train_batch_size, config.actor_rollout_ref.actor.ppo_mini_batch_size
@@ -231,22 +213,6 @@ def update_sizes(config: DictConfig) -> dict:
         "users_written_at_once": users if config.trainer.v1.trainer_mode == "sync" else 2 * users,
         "gpus": gpus,
     }
-
-
-def check_rows_of_a_pass(config: DictConfig, step_rows: int, update_rows: int, gpus: int) -> None:
-    """Raise `SettingsError` where passes of so many rows each (without use_dynamic_bsz) do not make up a GPU's share;
-    verl would end inside Ray."""
-    actor = config.actor_rollout_ref.actor
-    if actor.use_dynamic_bsz:
-        return
-    gpus_per_row = max(block.get("ulysses_sequence_parallel_size") or 1 for block in (actor, actor.fsdp_config))
-    for name, rows in (
-        ("actor.ppo_micro_batch_size_per_gpu", update_rows),
-        ("rollout.log_prob_micro_batch_size_per_gpu", step_rows),
-    ):
-        share, part = rows * gpus_per_row // gpus, OmegaConf.select(config.actor_rollout_ref, name)
-        if part < 1 or share % part:
-            raise SettingsError(f"actor_rollout_ref.{name}={part} does not divide the {share} rows of a GPU")
 
 
 def planned_steps(config: DictConfig, users: int) -> int:
@@ -373,6 +339,7 @@ def check_model(config: DictConfig) -> None:
     parts = config.actor_rollout_ref.rollout.tensor_model_parallel_size
     if heads and heads % parts:
         raise SettingsError(f"MODEL={model.path} has {heads} attention heads, which TP={parts} does not divide")
+    check_shared_heads(config, policy)
     note_other_wording(config)
 
 

@@ -270,6 +270,8 @@ def config(tmp_path):
                     "ppo_mini_batch_size": 2,
                     "ppo_max_token_len_per_gpu": 72,
                     "ppo_epochs": 1,
+                    "use_kl_loss": False,
+                    "fsdp_config": {"fsdp_size": -1},
                 },
                 "rollout": {
                     "tensor_model_parallel_size": 1,
@@ -279,6 +281,7 @@ def config(tmp_path):
                     "agent": {"num_workers": 1},
                 },
             },
+            "algorithm": {"use_kl_in_reward": False},
             "trainer": {
                 "total_training_steps": 3,
                 "total_epochs": 1,
