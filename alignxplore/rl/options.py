@@ -236,6 +236,7 @@ NUMBERS = {
     f"{_ACTOR}.ppo_mini_batch_size": ("MINI_BATCH", _AT_LEAST_1),
     f"{_ACTOR}.ppo_max_token_len_per_gpu": ("TOKENS_PER_GPU", Number(int)),
     f"{_ACTOR}.ppo_epochs": ("", _AT_LEAST_1),
+    f"{_ACTOR}.fsdp_config.fsdp_size": ("", Number(int)),
     f"{_ACTOR}.optim.lr": ("LR", Number(least=0)),
     f"{_ROLLOUT}.tensor_model_parallel_size": ("TP", _AT_LEAST_1),
     f"{_ROLLOUT}.gpu_memory_utilization": ("GPU_MEMORY", Number(least=0, most=1, between=True)),

@@ -2,8 +2,8 @@
 
 Whatever decides what a step learns, or how models are compared, is compared here before Ray starts. Addresses of
 judges, judges that only validate, checkpoint and test frequency, and machines may change, and so may the steps where
-the learning rate does not follow them. The number of GPUs may not: each writes its own part of a checkpoint and reads
-that part again. Files count by what they hold, wherever they are: the model, the data, the prompt templates. A judge
+the learning rate does not follow them. The number of GPUs may not, nor how many of them share one copy of the states:
+each writes its own part of a checkpoint and reads that part again. Files count by what they hold, wherever they are: the model, the data, the prompt templates. A judge
 counts by its name, by what its server says it serves, and by what the tokenizer does that it is read with.
 """
 
@@ -99,8 +99,9 @@ _ADDED = (
     "data.sampler",
 )
 STEPS = "trainer.total_training_steps (the learning rate follows it)"
+SHARING = "actor_rollout_ref.actor.fsdp_config.fsdp_size (GPUs that share one copy of the states; -1: all)"
 CONFIGURATION = "actor_rollout_ref.model.hf_config_path (what it holds)"
-MAY_BE_MISSING = (*_ADDED, STEPS, CONFIGURATION)  # in what an earlier version wrote
+MAY_BE_MISSING = (*_ADDED, STEPS, SHARING, CONFIGURATION)  # in what an earlier version wrote
 ATTENTION = "attn_implementation"  # how the same attention is computed: what the machine has
 TEMPLATES = ("infer", "judge")  # of the prompt set, those that a run renders
 MODEL = "actor_rollout_ref.model.path (what it holds)"
@@ -135,9 +136,16 @@ def fixed_settings(config: DictConfig, steps: int) -> dict[str, Any]:
     for name in FIXED:
         settings |= _leaves(name, _value(config, name))
     settings |= {name: _value(config, name) for name in _ADDED}
+    settings[SHARING] = gpus_of_a_copy(config)
     if rate_follows_steps(config.actor_rollout_ref.actor.optim):
         settings[STEPS] = steps
     return settings
+
+
+def gpus_of_a_copy(config: DictConfig) -> int:
+    """How many GPUs share one copy of the states, as verl reads it; -1: all of them, however many they are."""
+    gpus, share = config.trainer.nnodes * config.trainer.n_gpus_per_node, config.actor_rollout_ref.actor.fsdp_config
+    return share.fsdp_size if 0 < share.fsdp_size < gpus else -1
 
 
 def rate_follows_steps(optim: DictConfig) -> bool:

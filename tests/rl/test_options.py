@@ -255,7 +255,7 @@ ODD = {
     **{name: ("x", None, 1.5) for name in ("trainer.save_freq", "trainer.test_freq")},
     "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": ("x", None, 0, -1),
     "actor_rollout_ref.actor.optim.lr": ("x", None, -1e-6, float("nan")),
-    "actor_rollout_ref.actor.fsdp_config.fsdp_size": (0, -2, 3),
+    "actor_rollout_ref.actor.fsdp_config.fsdp_size": ("x", None, 0, -2, 3),
     "actor_rollout_ref.rollout.gpu_memory_utilization": ("x", None, 0, -0.1, 1, 60),
     "actor_rollout_ref.rollout.val_kwargs.top_p": (-1, 2),
     "actor_rollout_ref.rollout.max_model_len": (4096,),

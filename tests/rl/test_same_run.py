@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from alignxplore.prompts import SETS
 from alignxplore.records import write_json
 from alignxplore.rl import train as module
-from alignxplore.rl.same_run import MAY_BE_MISSING, STEPS, served_by_judges
+from alignxplore.rl.same_run import MAY_BE_MISSING, SHARING, STEPS, served_by_judges
 from alignxplore.rl.settings import SettingsError, Streaming
 from alignxplore.same_run import OtherRun
 from alignxplore.serving.endpoint import TransportError
@@ -289,6 +289,24 @@ def test_prompts_count_by_their_templates_and_not_by_their_folder(config, finish
 def test_steps_addresses_and_frequencies_may_change(config, finished):
     config.trainer.total_training_steps, config.streaming.judges = 9, "j=http://elsewhere/v1"
     config.streaming.val_judges = "k=http://b/v1"  # whoever watches changes nothing
+    same(config, finished)
+
+
+def test_states_that_other_gpus_share_are_another_run(config, finished):
+    """Each reads its own part of a checkpoint: verl would end inside Ray, at "different meshes"."""
+    share = config.actor_rollout_ref.actor.fsdp_config
+    for size in (-1, 2, 8):  # all of both
+        share.fsdp_size = size
+        same(config, finished)
+    share.fsdp_size = 1
+    with pytest.raises(OtherRun, match=r"fsdp_config\.fsdp_size \(.*; -1: all\) -1 → 1\); choose another OUT"):
+        same(config, finished)
+    config.trainer.nnodes, share.fsdp_size = 2, -1
+    same(config, finished)
+    values = json.loads((finished / "run.json").read_text())
+    del values[SHARING]  # as a run of before it was compared
+    write_json(finished / "run.json", values)
+    share.fsdp_size = 1
     same(config, finished)
 
 
