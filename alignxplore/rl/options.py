@@ -104,6 +104,12 @@ OPTIONS = (
         off,
         "vLLM would get one request id for all summaries of a group; each has a seed of its own already",
     ),
+    Option(
+        "actor_rollout_ref.actor.fsdp_config.model_dtype",
+        ("fp32", "float32").__contains__,
+        "the trainer's own weights are float32; in 16 bits most steps of a small LR would be rounded away, weight by "
+        "weight",
+    ),
     Option("actor_rollout_ref.actor.strategy", "fsdp2".__eq__, "streams were trained under FSDP2 alone"),
     Option(
         "actor_rollout_ref.actor.fsdp_config.strategy",

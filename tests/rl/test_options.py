@@ -38,6 +38,7 @@ REFUSED = {
     "trainer.v1.sampler.sync_refill_failed_groups=true": "order of the data",
     "trainer.v1.sampler.custom_sampler.path=mine.py": "verl's own buffer",
     "actor_rollout_ref.rollout.full_determinism=true": "one request id for all summaries",
+    "actor_rollout_ref.actor.fsdp_config.model_dtype=bf16": "rounded away",
     "actor_rollout_ref.actor.strategy=fsdp": "FSDP2 alone",
     "actor_rollout_ref.actor.fsdp_config.strategy=fsdp": r"actor\.strategy",
     "actor_rollout_ref.rollout.name=sglang": "vLLM alone",
