@@ -3,8 +3,9 @@
 Whatever decides what a step learns, or how models are compared, is compared here before Ray starts. Addresses of
 judges, judges that only validate, checkpoint and test frequency, and machines may change, and so may the steps where
 the learning rate does not follow them. The number of GPUs may not, nor how many of them share one copy of the states:
-each writes its own part of a checkpoint and reads that part again. Files count by what they hold, wherever they are: the model, the data, the prompt templates. A judge
-counts by its name, by what its server says it serves, and by what the tokenizer does that it is read with.
+each writes its own part of a checkpoint and reads that part again. Files count by what they hold, wherever they are:
+the model, the data, the prompt templates. A judge counts by its name, by what its server says it serves, and by what
+the tokenizer does that it is read with.
 """
 
 import contextlib

@@ -51,6 +51,8 @@ def check_files(model: str, revision: str | None = None, arguments: Sequence[str
         if not isinstance(config, str):
             raise ModelError(f"{model}: no config.json in the hub's cache{hint}")
         folder = Path(config).parent
+    if sentence := of_an_adapter(model):
+        raise ModelError(sentence)
     if not any((folder / name).is_file() for name in ("config.json", "params.json")):
         raise ModelError(f"{model}: no config.json in {folder}{hint}")
     if not has_option(arguments, "--tokenizer") and not any((folder / name).is_file() for name in _TOKENIZERS):
@@ -59,6 +61,16 @@ def check_files(model: str, revision: str | None = None, arguments: Sequence[str
     if not has_option(arguments, "--load-format"):
         _check_weights(model, folder, hint)
     _check_window(model, folder, arguments)
+
+
+def of_an_adapter(model: str) -> str:
+    """What there is to say of a folder that holds an adapter (of `sft.py --use_peft`); empty: it holds none."""
+    if not (Path(model) / "adapter_config.json").is_file():
+        return ""
+    return (
+        f"'{model}' holds a LoRA adapter and not a model; merge it into its base first: "
+        f"python sft/merge_adapter.py --adapter {model} --out {model.rstrip('/')}_merged"
+    )
 
 
 def _check_json(folder: Path) -> None:

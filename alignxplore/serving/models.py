@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from alignxplore.errors import once
 from alignxplore.prompts import Messages
 from alignxplore.records import content_hash
-from alignxplore.serving.beforehand import check_files, load_tokenizer
+from alignxplore.serving.beforehand import check_files, load_tokenizer, of_an_adapter
 from alignxplore.serving.endpoint import Endpoint, is_url, last_part, parse_spec
 from alignxplore.serving.fingerprints import commit, tokenizer_fingerprint, weights_fingerprint
 from alignxplore.serving.serve_options import moving
@@ -80,11 +80,8 @@ class ModelSpec:
             target, _, revision = target.partition("@")
             if target.startswith((".", "/", "~")) or target.count("/") > 1:
                 raise FileNotFoundError(f"'{target}': no such model folder (for --model {text})")
-        if (Path(target) / "adapter_config.json").is_file():
-            raise FileNotFoundError(
-                f"'{target}' holds a LoRA adapter and not a model; merge it into its base first: "
-                f"python sft/merge_adapter.py --adapter {target} --out {target.rstrip('/')}_merged"
-            )
+        if sentence := of_an_adapter(target):
+            raise FileNotFoundError(sentence)
         if not is_given:
             name = last_part(served_name or target)
         if not target.strip():

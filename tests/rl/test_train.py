@@ -99,6 +99,15 @@ def test_a_model_that_is_not_there_is_named_before_anything_starts(config, tmp_p
         module.run(config)
 
 
+def test_an_adapter_that_was_not_merged_is_named_with_the_remedy(config, tmp_path):
+    (folder := tmp_path / "adapter").mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    config.actor_rollout_ref.model.path = str(folder)
+    remedy = rf"merge_adapter\.py --adapter {folder} --out {folder}_merged"
+    with pytest.raises(ModelError, match=rf"'{folder}' holds a LoRA adapter .*{remedy}"):
+        module.run(config)
+
+
 def test_rows_longer_than_the_models_window_and_heads_that_cannot_be_shared_are_named(config):
     """The engine would refuse them inside Ray."""
     model = AutoConfig.from_pretrained(config.actor_rollout_ref.model.path)
