@@ -42,6 +42,45 @@ def test_states_in_the_hosts_memory_are_not_on_the_gpu(compose):  # noqa: F811
         assert both == pytest.approx((writing * gigabytes, training * gigabytes), abs=0.02), names
 
 
+ACTOR, MODEL = "actor_rollout_ref.actor", "actor_rollout_ref.model"
+ROWS = (f"{ACTOR}.use_dynamic_bsz=false", "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=16")
+# GB of PRESET=node with other settings; None: not reckoned.
+PLAIN = {"states": 16.38, "activations": 7.25, "logits": [14.9, 29.9], "checkpoint": 131}
+UNKNOWN_STATES = {"states": None, "checkpoint": None}
+OTHERWISE = {
+    (f"{MODEL}.enable_gradient_checkpointing=false",): {"activations": None},
+    (f"{MODEL}.enable_activation_offload=true",): {"activations": None},
+    (f"{MODEL}.use_remove_padding=false",): {"activations": None, "logits": None},
+    (f"{MODEL}.use_remove_padding=false", f"{MODEL}.use_fused_kernels=true"): {
+        "activations": None,
+        "logits": [1.2, 1.9],
+    },
+    (f"{ACTOR}.fsdp_config.pad_to_length=true",): {"activations": None, "logits": None},
+    # 16 rows of 12,288 tokens each, instead of two
+    (*ROWS, f"{ACTOR}.ppo_micro_batch_size_per_gpu=16"): {"activations": 57.98, "logits": [119.5, 239.0]},
+    (
+        *ROWS,
+        f"{ACTOR}.ppo_micro_batch_size_per_gpu=16",
+        f"{ACTOR}.fsdp_config.ulysses_sequence_parallel_size=8",
+    ): {},
+    (f"{ACTOR}.entropy_coeff=0.01",): {"logits": None},
+    (f"+{ACTOR}.fsdp_config.mixed_precision.param_dtype=fp32",): {"activations": 14.5, "logits": [29.9, 59.7]},
+    (f"{ACTOR}.optim.optimizer=SGD",): UNKNOWN_STATES,
+    (f"{ACTOR}.optim.optimizer_impl=torchao.optim", f"{ACTOR}.optim.optimizer=_AdamW"): UNKNOWN_STATES,
+    (f"{ACTOR}.fsdp_config.use_no_sync_for_gradient_accumulation=true",): UNKNOWN_STATES,
+}
+
+
+@pytest.mark.parametrize("arguments", OTHERWISE)
+def test_what_the_arithmetic_does_not_hold_for_is_not_reckoned(compose, arguments):  # noqa: F811
+    from alignxplore.rl.memory import memory
+
+    config = compose(*arguments, PRESET="node")
+    sizes(config)  # accepted
+    figures = memory(config)
+    assert {name: figures[name] for name in PLAIN} == PLAIN | OTHERWISE[arguments]
+
+
 @pytest.mark.parametrize("preset", ["paper", "node", "gpu", "solo", "tiny"])
 def test_no_preset_takes_what_was_found_to_cost_more_than_it_gains(compose, preset):  # noqa: F811
     config = compose(PRESET=preset)
