@@ -4,6 +4,7 @@ what to do.
 """
 
 import contextlib
+import errno
 import functools
 import glob
 import hashlib
@@ -12,6 +13,7 @@ import logging
 import os
 import re
 import socket
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -310,18 +312,35 @@ def refuse_same_files(outputs: Mapping[str, str | Path | None], inputs: Mapping[
         outputs: option → the file that it names; None: it is not written.
         inputs: option → a file; what is no file here, such as a hub id, is nobody's place.
     """
-    option_by_place = {os.path.realpath(path): option for option, path in inputs.items()}
+    option_by_place = {Path(os.path.realpath(path)): option for option, path in inputs.items()}
     for option, path in outputs.items():
         if path is None:
             continue
-        if (other := option_by_place.setdefault(os.path.realpath(path), option)) != option:
+        if (other := option_by_place.setdefault(place_of(path), option)) != option:
             raise RecordError(f"{other} and {option} are the same file; name another one for {option}", path)
 
 
+def place_of(path: str | Path) -> Path:
+    """Where a file that is written goes: of a link, where it leads to.
+
+    Raises:
+        RecordError: a pipe or a device stands there, whose place no file may take; OSError: a folder does.
+    """
+    place, mode = Path(os.path.realpath(path)), stat.S_IFREG
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        mode = place.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise RecordError("a pipe or a device stands where a file is written; name a file", path)
+    return place
+
+
 def aside_of(path: Path) -> Path:
-    """The name of a file beside `path` that is to be written and then renamed. Those that killed processes of this
-    machine left of the same file are removed."""
+    """The name of a file that is to be written and then renamed to `place_of(path)`, beside which it lies. Those that
+    killed processes of this machine left of the same file are removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path = place_of(path)
     stem = f".{path.name}.{socket.gethostname()}."
     for old_file in path.parent.glob(glob.escape(stem) + "*.partial"):
         owner = old_file.name.removeprefix(stem).removesuffix(".partial")
@@ -337,7 +356,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with naming(path):
             yield aside
-        os.replace(aside, path)
+        os.replace(aside, place_of(path))
     finally:
         aside.unlink(missing_ok=True)
 

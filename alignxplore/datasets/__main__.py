@@ -37,7 +37,8 @@ from alignxplore.datasets.own_events import Import
 from alignxplore.datasets.parts import Part, Records, line_of, part_of
 from alignxplore.datasets.sidecars import manifest_path, popularity_path
 from alignxplore.errors import naming, not_empty
-from alignxplore.records import aside_of, refuse_same_files, write_json, write_lines
+from alignxplore.locks import turn_in
+from alignxplore.records import aside_of, place_of, refuse_same_files, write_json, write_lines
 
 
 def builder(job: Job) -> ModuleType:
@@ -52,8 +53,8 @@ def build(job: Job, out: Path) -> dict:
     is written."""
     module = builder(job)
     out.parent.mkdir(parents=True, exist_ok=True)
+    out, manifest, popularity = map(place_of, (out, manifest_path(out), popularity_path(out)))
     job.scratch = job.scratch or out.parent
-    manifest, popularity = manifest_path(out), popularity_path(out)
     aside, beside_it = aside_of(out), aside_of(popularity)
     start = time.monotonic()
     try:
@@ -79,12 +80,13 @@ def build(job: Job, out: Path) -> dict:
             "counts": dict(job.counts),
             "sha256": digest.hexdigest(),
         }
-        for earlier in (out, manifest, popularity):  # the benchmark first: alone it could pass for another one
-            earlier.unlink(missing_ok=True)
-        if wrote_popularity:
-            os.replace(beside_it, popularity)
-        write_json(manifest, result)
-        os.replace(aside, out)
+        with turn_in(out.parent):
+            for earlier in (out, manifest, popularity):  # the benchmark first: alone it could pass for another one
+                earlier.unlink(missing_ok=True)
+            if wrote_popularity:
+                os.replace(beside_it, popularity)
+            write_json(manifest, result)
+            os.replace(aside, out)
     finally:
         for path in (aside, beside_it):
             path.unlink(missing_ok=True)
@@ -238,6 +240,7 @@ def build_benchmark(options: BuildOptions) -> str:
         raise FileNotFoundError(f"{options.raw}: {problem}")
     if options.out.is_dir():
         raise ValueError(f"--out {options.out}: a folder stands where a file is needed; name a file")
+    place_of(options.out)
     job = Job(
         get(options.name),
         options.raw,

@@ -7,12 +7,13 @@ Builders write them, copies of a benchmark (evaluation/derived.py) carry them on
 """
 
 import hashlib
-import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from alignxplore.datasets.building import Popularity
-from alignxplore.records import RecordError, read_json, read_jsonl
+from alignxplore.locks import turn_in
+from alignxplore.records import RecordError, place_of, read_json, read_jsonl, replacing
 
 _BEFORE = ("chosen_before", "rejected_before")
 
@@ -36,11 +37,13 @@ def take_places(aside: Path, benchmark: Path, *others: Path) -> None:
     """Put the benchmark file that is written in the folder `aside`, with what lies beside it there and `others` of its
     names, in the place of earlier ones. It goes first and comes last: alone it could pass for another one."""
     beside = manifest_path(benchmark), popularity_path(benchmark)
-    for path in (benchmark, *beside):
-        path.unlink(missing_ok=True)
-    for path in (*others, *beside, benchmark):
-        if (aside / path.name).exists():
-            os.replace(aside / path.name, path)
+    with turn_in(place_of(benchmark).parent):
+        for path in (benchmark, *beside):
+            place_of(path).unlink(missing_ok=True)
+        for path in (*others, *beside, benchmark):
+            if (aside / path.name).exists():
+                with replacing(path) as beside_it:  # a link may lead to another disk
+                    shutil.move(aside / path.name, beside_it)
 
 
 def popularity_row(user: str, counts: Popularity) -> dict:

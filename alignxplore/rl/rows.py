@@ -3,7 +3,6 @@
 `verl/examples/data_preprocess/upi_streaming_dataset.py` runs it and says what a row holds.
 """
 
-import errno
 import os
 import sys
 from collections import Counter
@@ -19,7 +18,16 @@ from alignxplore import datasets
 from alignxplore.benchmark_files import check_target, parse_history, parse_interaction, parse_user_id
 from alignxplore.command import Checkable, option, planned
 from alignxplore.errors import at_least_one
-from alignxplore.records import RecordError, aside_of, hash_seed, person_of, read_source, refuse_same_files, stands_in
+from alignxplore.records import (
+    RecordError,
+    aside_of,
+    hash_seed,
+    person_of,
+    place_of,
+    read_source,
+    refuse_same_files,
+    stands_in,
+)
 
 PUBLISHED = "VanillaH1/AlignXplorePlus-RL"  # the authors' rows on the hub
 OUTPUTS = Path(__file__).resolve().parents[2] / "outputs"  # where run_streaming_8p.sh looks for TRAIN and VAL
@@ -128,8 +136,6 @@ class ParquetFile:
     """Rows written 1,024 at a time to a file that appears under its name only when it is complete."""
 
     def __init__(self, path: Path):
-        if path.is_dir():  # known before the other file has taken its place
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         self.path, self.aside = path, aside_of(path)
         self._writer = pq.ParquetWriter(self.aside, SCHEMA)
         self._queue: list[dict] = []
@@ -151,7 +157,7 @@ class ParquetFile:
         self._writer.close()
 
     def put_in_place(self) -> None:
-        os.replace(self.aside, self.path)
+        os.replace(self.aside, place_of(self.path))
 
     def abandon(self) -> None:
         self._writer.close()

@@ -4,6 +4,7 @@
 Averages and differences are computed here from the scores, never copied. A number that is missing is shown as missing.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from alignxplore.command import option
 from alignxplore.datasets import hub_of
-from alignxplore.datasets.sidecars import read_manifest, sha256
+from alignxplore.datasets.sidecars import manifest_path, read_manifest, sha256
 from alignxplore.environment import git_commit, portable, recorded_versions
 from alignxplore.errors import once
 from alignxplore.evaluation import metrics
@@ -33,6 +34,8 @@ from alignxplore.evaluation.worth import KEY, Key, Score
 from alignxplore.judging.ranking import PURPOSE
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_object, write_text
+
+log = logging.getLogger(__name__)
 
 _NUMBER = ("n", "clusters", "items", "two_way", "accuracy", "ci_low", "ci_high")
 NOTES = (
@@ -107,7 +110,7 @@ def provenance(
         "published_names": published_names(arguments.published, judges, policies),
         "commit": git_commit(),
         "benchmarks": {
-            b.name: {"n": len(b.records), "target_in_history": b.leaked, "sha256": sha256(b.path)} | built_how(b.path)
+            b.name: {"n": len(b.records), "target_in_history": b.leaked} | from_where(b.path)
             for b in benchmarks.values()
         },
     }
@@ -140,6 +143,15 @@ BUILT = (
     "items",
     "negatives",
 )  # what makes a benchmark another
+
+
+def from_where(path: Path) -> dict[str, Any]:
+    """Hash of a benchmark file, and where it is from; a warning where what lies beside it tells of another file."""
+    digest = sha256(path)
+    if read_manifest(path).get("sha256", digest) != digest:
+        problem = "%s: not the file that %s tells of; it was changed, or built twice at a time: build it again"
+        log.warning(problem, path, manifest_path(path).name)
+    return {"sha256": digest} | built_how(path)
 
 
 def built_how(path: Path) -> dict[str, Any]:

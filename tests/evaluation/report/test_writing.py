@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from alignxplore.datasets import PUBLISHED
+from alignxplore.datasets.sidecars import sha256
 from alignxplore.evaluation.report import writing
 from alignxplore.evaluation.results import result_rows
 from alignxplore.evaluation.rows import write_results, write_scores
@@ -25,6 +26,17 @@ def test_where_a_benchmark_file_is_from(tmp_path):
         write_jsonl(path, [{}])
     assert writing.built_how(hub_file) == {"built": None, "hub": f"{PUBLISHED}@0a1b"}
     assert writing.built_how(tmp_path / "mind_upi.jsonl") == {"built": None, "hub": None}
+
+
+def test_a_manifest_of_another_file_is_said(tmp_path, caplog):
+    path = tmp_path / "mind_upi.jsonl"
+    for text in ("{}\n", "{}\n{}\n"):
+        path.write_text(text)
+        write_json(tmp_path / "mind_upi.build.json", {"sha256": sha256(path), "protocol": "published"})
+        assert writing.from_where(path) == {"sha256": sha256(path)} | writing.built_how(path) and not caplog.messages
+    path.write_text("{}\n")
+    assert writing.from_where(path)["sha256"] == sha256(path)
+    assert f"{path}: not the file that mind_upi.build.json tells of" in caplog.text
 
 
 def test_a_report_is_written_from_files_alone(tmp_path):
