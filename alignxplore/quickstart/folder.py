@@ -1,15 +1,18 @@
 """The folder of a run. It belongs to one run at a time, and remembers with which settings and which code it was made
 and which steps are done: by which commands, in how many seconds. Paths inside the repository are written as $ROOT/...,
-so that a run is finished wherever it is taken with its repository."""
+so that a run is finished wherever it is taken with its repository. Nothing here needs a package: `--check` may
+have none."""
 
 import contextlib
+import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from alignxplore.environment import ROOT, git_commit
-from alignxplore.errors import UserError, program
+from alignxplore.errors import UserError, naming, program
 from alignxplore.locks import take_lock
 from alignxplore.quickstart.steps import Step, order
 from alignxplore.same_run import refuse_other
@@ -63,7 +66,7 @@ class RunFolder:
         path = self.out / "commits"
         commits = path.read_text().split() if path.exists() else []
         if code not in commits:
-            path.write_text("".join(f"{one}\n" for one in [*commits, code]))
+            _write(path, [*commits, code])
         if others := [one for one in commits if one != code]:
             print(
                 f"{program()}: warning: {self.out} was worked on by other code ({' '.join(others)}; now {code}); "
@@ -82,17 +85,20 @@ class RunFolder:
 
     def note_settings(self, deciding: Mapping[str, str]) -> None:
         """Remember the settings that the folder is made with."""
-        (self.out / "settings").write_text("".join(f"{_portable(line)}\n" for line in _lines(deciding)))
+        if deciding:
+            _write(self.out / "settings", [_portable(line) for line in _lines(deciding)])
 
     def seconds(self, step: Step) -> float | None:
         """How long the step took; None if it was not done, or by other commands."""
         path = self._steps / f"{step.name}.json"
         if not path.exists():
             return None
-        from alignxplore.records import read_object  # not at import: it needs packages, and `--check` none
-
-        record = read_object(path, "seconds", "commands", remedy="delete it: its step is done again")
-        return record["seconds"] if [_here(line) for line in record["commands"]] == step.lines(self.out) else None
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            seconds, commands = float(record["seconds"]), [_here(line) for line in record["commands"]]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise FolderError(f"{path}: damaged; delete it: its step is done again") from None
+        return seconds if commands == step.lines(self.out) else None
 
     def undone(self, steps: Sequence[Step]) -> list[Step]:
         """The steps that are still to be done: what comes after one of them is to be done again as well."""
@@ -104,10 +110,9 @@ class RunFolder:
 
     def note_done(self, step: Step, seconds: float) -> None:
         """Remember that it is done."""
-        from alignxplore.records import write_json  # not at import: it needs packages, and `--check` none
-
         commands = [_portable(line) for line in step.lines(self.out)]
-        write_json(self._steps / f"{step.name}.json", {"commands": commands, "seconds": round(seconds)})
+        record = {"commands": commands, "seconds": round(seconds)}
+        _write(self._steps / f"{step.name}.json", [json.dumps(record, indent=1)])
 
 
 def _lines(deciding: Mapping[str, str]) -> list[str]:
@@ -127,5 +132,31 @@ def _pairs(lines: Sequence[str]) -> dict[str, str]:
 
 
 def settings_of(out: Path) -> dict[str, str]:
-    """NAME → value of the settings that a run's folder was made with."""
-    return _pairs([_here(line) for line in (out / "settings").read_text().splitlines()])
+    """NAME → value of the settings that a run's folder was made with.
+
+    Raises:
+        FolderError: nothing, or not all, could be written down.
+    """
+    text = (out / "settings").read_text(encoding="utf-8")
+    if not text.endswith("\n"):
+        raise FolderError(
+            f"{out}/settings: empty or cut short, as a full disk leaves it, so that nobody knows how the folder was "
+            "made; delete this file if it was with the settings that you give now, or choose another folder"
+        )
+    return _pairs([_here(line) for line in text.splitlines()])
+
+
+def _write(path: Path, lines: Sequence[str]) -> None:
+    """Only what differs from what is there; aside, then renamed: with a full disk the earlier text stays."""
+    text = "".join(f"{line}\n" for line in lines)
+    if path.is_file() and path.read_bytes() == text.encode():
+        return
+    aside = path.with_name(f".{path.name}.partial")
+    try:
+        with naming(path), aside.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
