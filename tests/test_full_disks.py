@@ -171,6 +171,29 @@ async def test_preparing_training_and_scoring(disk, environment, rows_file, mode
     assert (disk.path / "score/scores.jsonl").read_text() == (tmp_path / "score/scores.jsonl").read_text()
 
 
+async def test_a_picture_that_cannot_be_written_leaves_the_earlier_one(environment, tmp_path):
+    """As where the disk is full; the picture and its form beside it."""
+    for name in ("plot.png", "plot.svg"):
+        (tmp_path / name).write_text("earlier")
+    command = f"""
+import resource
+from pathlib import Path
+import matplotlib.pyplot as plt
+from alignxplore.errors import one_sentence
+from alignxplore.plotting import save
+with one_sentence():
+    figure, axes = plt.subplots()
+    axes.plot(range(9))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    save(figure, Path({str(tmp_path / "plot.png")!r}))
+"""
+    code, output = await ended(["-c", command], environment)
+    assert code == 1 and f"File too large: '{tmp_path}/plot.png'; what is done is kept" in output, output
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("plot.png", "plot.svg"), "earlier"
+    )
+
+
 async def test_a_file_that_may_not_grow_is_the_same(environment, tmp_path):
     """Where no file system can be mounted: the kernel refuses to make a file larger (`ulimit -f`)."""
     write_json(tmp_path / "small.json", "x")

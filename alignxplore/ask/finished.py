@@ -8,6 +8,7 @@ from pathlib import Path
 from alignxplore.environment import ROOT
 from alignxplore.errors import UserError
 from alignxplore.films.model import READ_AS
+from alignxplore.records import read_object
 from alignxplore.serving.endpoint import is_url
 from alignxplore.serving.models import ModelSpec
 
@@ -56,11 +57,16 @@ def reads_genres(spec: ModelSpec) -> bool:
 
 
 def window_of(spec: ModelSpec, limit: int = WINDOW) -> int:
-    """Tokens that a model takes, as far as its folder tells; an endpoint says so itself."""
+    """Tokens that a model takes, as far as its folder tells; an endpoint says so itself.
+
+    Raises:
+        RecordError: its config.json is damaged.
+    """
     config = Path(spec.target) / "config.json"
     if is_url(spec.target) or not config.is_file():
         return limit
-    return min(limit, int(json.loads(config.read_text()).get("max_position_embeddings") or limit))
+    positions = read_object(config, remedy="put the model's own file there").get("max_position_embeddings")
+    return min(limit, positions) if isinstance(positions, int) and positions > 0 else limit
 
 
 def answer_tokens(window: int) -> int:

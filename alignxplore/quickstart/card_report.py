@@ -1,6 +1,5 @@
 """What a smoke run on one GPU (`card.py`) came to, as one JSON object; each part is missing where its step failed."""
 
-import json
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from alignxplore.environment import git_commit, recorded_versions
+from alignxplore.evaluation.rows import RESULTS, read_results
 from alignxplore.quickstart.folder import RunFolder
 from alignxplore.quickstart.steps import Step
 from alignxplore.records import read_jsonl
@@ -110,7 +110,7 @@ def rl_speed(run: Path) -> dict[str, float | None]:
     }
 
 
-def accuracies(out: Path) -> dict[str, float]:
+def accuracies(out: Path) -> dict[str, float | None]:
     """Policy and setting → accuracy under the judge; nothing is to be read from so few users."""
-    rows = json.loads((out / "eval/results.json").read_text(encoding="utf-8"))
-    return {f"{row['policy']}, {row['setting']}": row["accuracy"] for row in rows}
+    rows = read_results(out / "eval" / RESULTS)
+    return {f"{row.policy}, {row.setting}": row.accuracy for row in rows}

@@ -36,6 +36,7 @@ def base_of(adapter: Path, output: Path, base: str | None = None) -> tuple[str, 
         raise FileNotFoundError(f"{adapter}: no adapter_config.json; give the output folder of sft.py --use_peft")
     if output.exists():
         raise FileExistsError(f"{output}: exists; choose another --out, or delete it")
+    read_object(adapter / "adapter_config.json", remedy="copy it again")  # a damaged one: peft would not name it
     config = PeftConfig.from_pretrained(adapter)
     base_name = str(config.base_model_name_or_path)
     if base or not base_name.startswith((f"..{os.sep}", f"{os.sep}")):  # a hub id

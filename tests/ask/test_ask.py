@@ -17,7 +17,7 @@ from alignxplore.evaluation.benchmarks import load_benchmarks
 from alignxplore.films.model import make_tokenizer
 from alignxplore.films.titles import REQUEST, complete
 from alignxplore.prompts import PromptSet
-from alignxplore.records import Interaction
+from alignxplore.records import Interaction, RecordError
 from alignxplore.serving.models import ModelSpec
 from alignxplore.serving.server import free_port
 from tests.ask.talking import ANSWER, talking
@@ -176,6 +176,10 @@ async def test_a_finished_run_gives_what_is_not_said(tmp_path, model_folder, cap
     spec = ModelSpec.parse(run.policies[0])
     assert window_of(spec) == json.loads((model_folder / "config.json").read_text())["max_position_embeddings"]
     assert (answer_tokens(16384), answer_tokens(2048)) == (4096, 512)
+    for text in ("", "[]", "{"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(RecordError, match=f"{tmp_path}/config.json: .*put the model's own file there"):
+            window_of(ModelSpec("a", str(tmp_path)))
 
 
 async def test_titles_that_are_typed_get_the_genres_that_the_quick_start_reads(tmp_path, films_folder, jsonl, capsys):

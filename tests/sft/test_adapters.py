@@ -5,6 +5,7 @@ import json
 import pytest
 
 from alignxplore.journal import RunLock, RunLocked
+from alignxplore.records import RecordError
 from alignxplore.serving.fingerprints import model_identity
 from alignxplore.sft.adapters import MergeOptions, base_of, merge_adapter, name_base_from_here
 
@@ -52,6 +53,10 @@ def test_of_a_base_on_another_disk_only_the_name_is_told(tmp_path):
 def test_a_folder_without_an_adapter_and_an_output_that_is_there_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no adapter_config.json"):
         merge_adapter(MergeOptions(adapter=str(tmp_path), out=str(tmp_path / "out"), check=True))
+    for text in ("", "[]"):
+        (tmp_path / "adapter_config.json").write_text(text)
+        with pytest.raises(RecordError, match=f"{tmp_path}/adapter_config.json: .*copy it again"):
+            base_of(tmp_path, tmp_path / "out")
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(FileExistsError, match="exists; choose another --out"):
         merge_adapter(MergeOptions(adapter=str(tmp_path), out=str(tmp_path), check=True))
