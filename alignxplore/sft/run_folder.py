@@ -3,7 +3,8 @@ finished.
 
     run.json          settings of the run; another command with other settings is refused
     checkpoint-N/     with COMPLETE, written last, after every process has saved: the only ones a run resumes from; it
-                      names the ZeRO stage and the number of processes: what DeepSpeed saved is cut up by both
+                      names the ZeRO stage and the number of processes, as what DeepSpeed saved is cut up by both,
+                      and the lengths of the files: a damaged one is named before anything is loaded
     log.jsonl         one line per log step; its seconds of training go on where an interrupted run stopped
     README.md         model card
     summary.json      written last of all: the run is finished; then the optimizer's part of checkpoints is deleted
@@ -11,7 +12,6 @@ finished.
 Used by `sft.py`. Kill it at any moment and run the same command again.
 """
 
-import json
 import os
 import re
 import shutil
@@ -90,11 +90,11 @@ class RunFolder:
         DeepSpeed.
 
         Raises:
-            RunError: the newest whole checkpoint was saved with another ZeRO stage or number of processes.
+            RunError: the newest whole checkpoint was saved with another ZeRO stage or number of processes, or is
+                damaged.
         """
         checkpoint = self.last_complete()
-        mark = (checkpoint / COMPLETE).read_text() if checkpoint else ""
-        saved_spread = json.loads(mark) if mark else spread  # earlier versions left the mark empty
+        saved_spread = _undamaged(checkpoint) or spread if checkpoint else spread
         if saved_spread["zero_stage"] == spread["zero_stage"] and (
             spread["zero_stage"] is None or saved_spread == spread
         ):
@@ -106,14 +106,15 @@ class RunFolder:
         )
 
     def mark_complete(self, step: int, spread: dict[str, int | None]) -> None:
-        """Say that checkpoint `step` is whole, and how it was spread. Its files reach the disk before the mark
-        does."""
-        folder = self.path / f"checkpoint-{step}"
+        """Say that checkpoint `step` is whole, how it was spread, and how long its files are. These reach the disk
+        before the mark does."""
+        folder, sizes = self.path / f"checkpoint-{step}", {}
         for file in folder.rglob("*"):
-            if file.is_file():
+            if file.is_file() and file.name != COMPLETE:
                 with file.open("rb") as stream:
                     os.fsync(stream.fileno())
-        write_json(folder / COMPLETE, spread)
+                    sizes[str(file.relative_to(folder))] = os.fstat(stream.fileno()).st_size
+        write_json(folder / COMPLETE, {**spread, "sizes": sizes})
 
     def clean(self) -> list[str]:
         """Delete checkpoints torn by a kill and the log lines after the last whole one; returns the names deleted."""
@@ -150,6 +151,25 @@ class RunFolder:
             for name in OF_THE_OPTIMIZER:
                 for part in path.glob(name):
                     shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+def _undamaged(checkpoint: Path) -> dict[str, int | None] | None:
+    """How a whole checkpoint was spread; None: an earlier version left the mark empty.
+
+    Raises:
+        RunError: a file of it is not as long as it was saved; RecordError: the mark is damaged.
+    """
+    remedy = f"delete {checkpoint.name}: the run goes on from the one before, or from the start"
+    path = checkpoint / COMPLETE
+    if not path.stat().st_size:
+        return None
+    mark = read_object(path, "zero_stage", "processes", remedy=remedy)
+    for name, size in mark.pop("sizes", {}).items():
+        file = checkpoint / name
+        if not file.is_file() or file.stat().st_size != size:
+            problem = f"{file.stat().st_size:,} bytes of {size:,}" if file.is_file() else "gone"
+            raise RunError(f"{file}: damaged since it was saved ({problem}); {remedy}")
+    return mark
 
 
 def in_words(spread: dict[str, int | None]) -> str:

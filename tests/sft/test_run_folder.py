@@ -5,6 +5,7 @@ import json
 import pytest
 
 from alignxplore.environment import git_commit, recorded_versions
+from alignxplore.records import RecordError
 from alignxplore.same_run import OtherRun
 from alignxplore.sft.run_folder import COMPLETE, RunError, RunFolder, model_card
 
@@ -63,6 +64,29 @@ def test_what_zero_has_saved_is_resumed_with_the_same_stage_and_processes_only(t
     else:
         with pytest.raises(RunError, match=f"checkpoint-5: .*{problem}"):
             run.resumable(now)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"processes": 1}'])
+def test_a_checkpoint_that_was_damaged_is_named_and_one_of_an_earlier_version_resumes(tmp_path, text):
+    run, folder = RunFolder(tmp_path), tmp_path / "checkpoint-5"
+    (folder / "global_step5").mkdir(parents=True)
+    file = folder / "global_step5" / "states.pt"
+    file.write_text("states")
+    for mark in ("", json.dumps(PLAIN)):  # of earlier versions, which noted no lengths
+        (folder / COMPLETE).write_text(mark)
+        assert run.resumable(PLAIN) == folder
+    run.mark_complete(5, PLAIN)
+    assert run.resumable(PLAIN) == folder
+    remedy = "delete checkpoint-5: the run goes on from the one before, or from the start"
+    file.write_text("stat")
+    with pytest.raises(RunError, match=rf"{file}: damaged since it was saved \(4 bytes of 6\); {remedy}"):
+        run.resumable(PLAIN)
+    file.unlink()
+    with pytest.raises(RunError, match=rf"{file}: damaged since it was saved \(gone\); {remedy}"):
+        run.resumable(PLAIN)
+    (folder / COMPLETE).write_text(text)
+    with pytest.raises(RecordError, match=f"{folder}/COMPLETE: .*{remedy}"):
+        run.resumable(PLAIN)
 
 
 def test_of_a_finished_run_the_optimizer_is_deleted_and_cannot_be_missed(tmp_path):

@@ -40,7 +40,15 @@ def test_a_run_that_deepspeed_has_saved_does_not_start_its_optimizer_anew(rows_f
     tiny_run(tmp_path, rows_file, model_folder, **saving)
     (tmp_path / "summary.json").unlink()  # as if it had been killed
     mark = tmp_path / "checkpoint-3" / COMPLETE
-    assert json.loads(mark.read_text()) == PLAIN
+    sizes = json.loads(mark.read_text()).pop("sizes")
+    assert json.loads(mark.read_text()) == PLAIN | {"sizes": sizes}
+    for name in ("model.safetensors", "optimizer.pt", "trainer_state.json"):
+        path = tmp_path / "checkpoint-3" / name
+        content = path.read_bytes()
+        path.write_bytes(b"")
+        with pytest.raises(RunError, match=f"checkpoint-3/{name}: damaged .*; delete checkpoint-3: the run goes on"):
+            tiny_run(tmp_path, rows_file, model_folder, **saving)
+        path.write_bytes(content)
     mark.write_text(json.dumps(ZERO3))
     with pytest.raises(RunError, match="checkpoint-3: saved with ZeRO stage 3 on 2"):
         tiny_run(tmp_path, rows_file, model_folder, **saving)
