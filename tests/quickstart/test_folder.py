@@ -1,12 +1,12 @@
 """The folder of a run: a full disk leaves what it remembers, and `--check` reads it without any package."""
 
+import os
 import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +18,6 @@ from alignxplore.same_run import OtherRun
 from tests import ROOT
 
 SETTINGS = {"SEED": "1", "DATA": "films"}
-MODULE = "alignxplore.quickstart"
 STEP = Step("data", 1, [command("true")])
 
 
@@ -73,7 +72,7 @@ def test_a_check_of_a_begun_run_needs_no_package(tmp_path):
     with run.claimed():
         run.note_settings(settings.deciding())
         run.note_done(step, 7)
-    code = f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); runpy.run_module({MODULE!r}, {{}}, '__main__')"
-    bare = [sys.executable, "-I", "-S", "-c", code, "--check", "--out", str(tmp_path)]
-    process = subprocess.run(bare, capture_output=True, text=True, cwd=Path("/"))
+    bare = [sys.executable, "-S", "-m", "alignxplore.quickstart", "--check", "--out", str(tmp_path)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    process = subprocess.run(bare, capture_output=True, text=True, cwd="/", env=environment)
     assert process.returncode == 0 and f"-- {step.name}: done before" in process.stdout, process.stderr
