@@ -43,6 +43,7 @@ class Dataset:
         in_domain: the paper's policy was trained on this set.
         sampled: it tells what users took only, so that targets can be choices among k items with drawn alternatives.
         whole: it tells all that was offered, so that targets can be whole choices.
+        windows: it tells what users took in the order of time, and its builder gives a user the rows of `Job.rows`.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Dataset:
     module: str | None = None
     layouts: tuple[str, ...] = ()
     terms: str = ""
-    protocols: tuple[str, ...] = ("published", "matched")
+    protocols: tuple[str, ...] = ("published",)
     min_interactions: int = 2
     split: str = "all"
     editions: tuple[str, ...] = ()
@@ -62,9 +63,11 @@ class Dataset:
     in_domain: bool = False
     sampled: bool = False
     whole: bool = False
+    windows: bool = False
 
 
 _ANSWER = "Answer in the way that I prefer."
+_BALANCED = ("published", "matched")
 _PSOUPS_TERMS = "none stated by AlignX-Family nor by RLPHF, where the texts come from"
 
 _ALL = (
@@ -83,6 +86,7 @@ _ALL = (
         published="--split test --users 3000 --markup kept",
         in_domain=True,
         whole=True,
+        windows=True,
     ),
     Dataset(
         "amazon",
@@ -108,6 +112,7 @@ _ALL = (
         "What is built of them is not the published benchmark.",
         in_domain=True,
         sampled=True,
+        windows=True,
     ),
     Dataset(
         "movielens",
@@ -128,6 +133,7 @@ _ALL = (
         editions=("ml-32m",),
         published="--split test --users 3000 (ml-32m)",
         sampled=True,
+        windows=True,
     ),
     Dataset(
         "alignx",
@@ -137,6 +143,7 @@ _ALL = (
         "alignx",
         ("*.json or *.jsonl with AlignX rows (AlignX, AlignX-test)",),
         "none stated",
+        protocols=_BALANCED,
         public=False,
         published="--users 3000",
         in_domain=True,
@@ -157,11 +164,14 @@ _ALL = (
         published="v2, --users 5000",
         whole=True,
     ),
-    Dataset("concise_detail", "Info.", "selection", _ANSWER, "psoups", ("concise_detail.json",), _PSOUPS_TERMS),
-    Dataset(
-        "friendly_unfriendly", "Style", "selection", _ANSWER, "psoups", ("friendly_unfriendly.json",), _PSOUPS_TERMS
+    *(
+        Dataset(name, column, "selection", _ANSWER, "psoups", (f"{name}.json",), _PSOUPS_TERMS, _BALANCED)
+        for name, column in (
+            ("concise_detail", "Info."),
+            ("friendly_unfriendly", "Style"),
+            ("student_phd", "Expertise"),
+        )
     ),
-    Dataset("student_phd", "Expertise", "selection", _ANSWER, "psoups", ("student_phd.json",), _PSOUPS_TERMS),
     Dataset(
         "hicupid",
         "HiCUPID",

@@ -31,7 +31,7 @@ from typing import Any, BinaryIO, Literal
 
 from alignxplore.command import Checkable, option, run_commands
 from alignxplore.datasets import DATASETS, Dataset, get, name_of
-from alignxplore.datasets.building import CLEANED, Example, Job, account, take
+from alignxplore.datasets.building import CLEANED, Example, Job, account, only_wanted, take
 from alignxplore.datasets.importing import import_table
 from alignxplore.datasets.own_events import Import
 from alignxplore.datasets.parts import Part, Records, line_of, part_of
@@ -98,6 +98,8 @@ def _lines(
 ) -> Iterator[bytes]:
     """Lines of the benchmark; those of the popularity file are written beside it."""
     parts: Iterable[Part]
+    if not isinstance(examples, Records):  # whose engine has left out what is not wanted
+        examples = only_wanted(examples, job)
     if in_parts := isinstance(examples, Records) and job.users is None:
         parts = examples.parts()
     else:
@@ -112,6 +114,11 @@ def _lines(
             job.counts[event] += count
     if in_parts:
         account(job, rows, people)
+
+
+def terms_of(dataset: Dataset) -> str:
+    """The licence of the raw data, as far as the registry has it."""
+    return dataset.terms or ("terms: not written down here" if dataset.module else "simulated by this project")
 
 
 def describe(dataset: Dataset) -> str:
@@ -137,6 +144,7 @@ def describe(dataset: Dataset) -> str:
         **dataclasses.asdict(dataset)
         | {
             "layouts": layouts,
+            "terms": terms_of(dataset).removeprefix("terms: "),
             "protocols": ", ".join(dataset.protocols),
             "published": published_options,
             "domain": ", in-domain" if dataset.in_domain else "",
@@ -222,7 +230,7 @@ class NoOptions:
 def list_all(_: NoOptions) -> str:
     """All data sets, their tasks and terms."""
     return "\n".join(
-        f"{name:20} {dataset.column or '-':10} {dataset.task:15} {dataset.terms or 'simulated by this project'}"
+        f"{name:20} {dataset.column or '-':10} {dataset.task:15} {terms_of(dataset)}"
         for name, dataset in DATASETS.items()
     )
 

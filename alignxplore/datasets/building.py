@@ -45,6 +45,10 @@ class Example(NamedTuple):
     popularity: Popularity | None = None
 
 
+class DealtExample(Example):
+    """One that its builder knows to be of the job's split and persons, which go by something else than its person."""
+
+
 @dataclass
 class Job:
     """One build: what to make of which raw files, and what was seen on the way.
@@ -95,8 +99,8 @@ class Job:
             raise ValueError("--persons needs two shares from 0 to 1, the smaller one first, e.g. 0 0.6")
         if min(self.length, 1 if self.windows is None else self.windows) < 1:
             raise ValueError("--windows and --length must be at least 1")
-        if self.windows and self.dataset.task != "recommendation":
-            raise ValueError(f"--windows cuts histories in the order of time, which {self.dataset.name} does not tell")
+        if self.windows and not self.dataset.windows:
+            raise ValueError(f"--windows cuts histories in the order of time; {self.dataset.name} is not built so")
         self._check_items()
         if self.users is not None and self.users < 1:
             raise ValueError("--users must be at least 1")
@@ -261,6 +265,18 @@ class Job:
                 if blank or text.strip():
                     yield number, text.rstrip("\r\n")
             bar.update(raw.tell() - bar.n)
+
+
+def only_wanted(examples: Iterable[Example], job: Job) -> Iterator[Example]:
+    """Those of the job's split and persons, with so many interactions as it asks for; what is left out is counted."""
+    for example in examples:
+        record = example.record
+        if not isinstance(example, DealtExample) and not job.wanted(record.person):
+            job.counts[f"left out: {job.unwanted}"] += 1
+        elif len(record.history) + 1 < job.least:
+            job.counts[f"dropped: fewer than {job.least} interactions"] += 1
+        else:
+            yield example
 
 
 def take(examples: Iterable[Example], job: Job) -> Iterator[Example]:

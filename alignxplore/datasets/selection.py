@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from alignxplore.datasets.building import Example, Job
+from alignxplore.datasets.building import DealtExample, Example, Job
 from alignxplore.datasets.engine import Engine
 from alignxplore.datasets.groups import UserGroups, user_hashes
 from alignxplore.records import Interaction, Offer, UserRecord, content_hash, hash_seed, person_of, stands_in
@@ -85,7 +85,7 @@ def build_records(rows: Iterable[Row], job: Job) -> Iterator[Example]:
                 job.counts["dropped: one more row of the more frequent order of lengths"] += 1
             elif record is not None:
                 job.counts["interactions kept"] += len(record.history) + 1
-                yield Example(record)
+                yield DealtExample(record)
         engine.close()
 
 
