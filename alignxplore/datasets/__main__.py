@@ -285,7 +285,7 @@ class ImportOptions:
     file: Path = option("CSV, JSONL or Parquet file, one interaction a row")
     user: str = option("column of the person")
     item: str = option("column of what was chosen, as text (a title, a note), or of a chat: messages {role, content}")
-    time: str | None = option("column of when: a number or a date; default: the order of the rows", None)
+    time: str | None = option("column of when: dates, or numbers in one unit; default: the order of the rows", None)
     rating: str | None = option("column of a number: above the person's own mean is liked, below it is not", None)
     label: str | None = option("column of yes or no (1, true, like, ... or 0, false, dislike, ...)", None)
     query: str | None = option("what is asked of the person, e.g. 'Recommend a film.'; chats have their own", None)

@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from alignxplore.datasets.own_tables import number_of, own_rows, text_of, time_of, yes_of
+from alignxplore.datasets.own_tables import Times, number_of, own_rows, text_of, yes_of
 from alignxplore.datasets.selection import from_messages
 from alignxplore.records import RecordError, person_id
 from alignxplore.texts import LOST, HalfId, mend, plain, table_id, words_of
@@ -75,13 +75,14 @@ def new_database(scratch: Path) -> duckdb.DuckDBPyConnection:
 
 def read_events(job: Import, database: duckdb.DuckDBPyConnection) -> None:
     """All rows of the file into the database, in the file's order."""
-    batch: list[dict] = []
+    batch, times = list[dict](), Times(job.file, job.time)
     for line, row in own_rows(job.file, job.columns):
         job.counts["rows read"] += 1
-        batch += ({"place": line} | event for event in _events(job, line, row))
+        batch += ({"place": line} | event for event in _events(job, times, line, row))
         if len(batch) >= _BATCH:
             _insert(database, batch)
             batch = []
+    times.check()
     _insert(database, batch)
 
 
@@ -92,7 +93,7 @@ def _insert(database: duckdb.DuckDBPyConnection, rows: list[dict]) -> None:
         database.unregister("batch")
 
 
-def _events(job: Import, line: int, row: dict) -> Iterator[dict]:
+def _events(job: Import, times: Times, line: int, row: dict) -> Iterator[dict]:
     """The interactions of a row: one, or of a chat each answer (with a label the last one). None where it is left
     out, which is counted."""
     person = table_id(text_of(row, job.user, job.file, line))
@@ -105,7 +106,7 @@ def _events(job: Import, line: int, row: dict) -> Iterator[dict]:
     if value is None and (job.rating or job.label):
         job.counts["left out: a row without a rating or label"] += 1
         return
-    moment = time_of(row, job.time, job.file, line) if job.time else float(line)
+    moment = times.of(row, line)
     if moment is None:
         job.counts["left out: a row without a time"] += 1
         return

@@ -24,6 +24,14 @@ YES = frozenset(("1", "1.0", "true", "yes", "y", "like", "liked", "up", "chosen"
 NO = frozenset(("0", "0.0", "false", "no", "n", "dislike", "disliked", "down", "rejected", "negative", "-1", "-1.0"))
 PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".tar")
 DELIMITERS = ",;\t"
+# What a number may be that says when; the sizes are those of moments from 1973 on.
+UNITS = (
+    (1e17, "nanoseconds since 1970"),
+    (1e14, "microseconds since 1970"),
+    (1e11, "milliseconds since 1970"),
+    (1e8, "seconds since 1970"),
+)
+DATE, DIGITS, SMALL, BETWEEN = "a date", "a date in eight digits", "a number below 100,000", "a number of another size"
 FORMS = "CSV (.csv, .tsv), JSONL (.jsonl, .ndjson) or Parquet (.parquet)"
 
 
@@ -201,6 +209,58 @@ def time_of(row: dict, name: str, path: Path, line: int) -> float | None:
             return moment
     problem = f"'{text[:40]}' is neither a number nor a date such as 2026-05-01 or 2026-05-01T12:00:00"
     raise RecordError(problem, path, line, name)
+
+
+class Times:
+    """The times of a column as numbers that can be compared; without a name the rows' own order.
+
+    Dates beside numbers, or numbers in two units, would put a person's choices in a wrong order. Numbers below 1e8 may
+    also count something else than time (days, rows): small ones and dates in eight digits are told apart only where
+    nothing lies between them.
+    """
+
+    def __init__(self, path: Path, name: str | None):
+        self._path, self._name = path, name
+        self._firsts: dict[str, tuple[int, str]] = {}  # how a time is written → the first line that has it
+
+    def of(self, row: dict, line: int) -> float | None:
+        """The moment of a row; None where it is empty. RecordError for what is none."""
+        if self._name is None:
+            return float(line)
+        moment = time_of(row, self._name, self._path, line)
+        if moment is not None and (way := _way_of(row[self._name], moment)) not in self._firsts:
+            self._firsts[way] = line, str(row[self._name]).strip()[:40]
+        return moment
+
+    def check(self) -> None:
+        """RecordError for a column whose times are written in two ways; it names the first line of each."""
+        ways = {way: first for way, first in self._firsts.items() if way != DIGITS or BETWEEN not in self._firsts}
+        if SMALL in ways:
+            ways.pop(BETWEEN, None)
+        if len(ways) > 1:
+            (way, (line, text)), (other_way, (other_line, other_text)) = list(ways.items())[:2]
+            raise RecordError(
+                f"'{other_text}' is {other_way}, and line {line} has {way}, '{text}': their order would be wrong; "
+                "write all times of this column in one way",
+                self._path,
+                other_line,
+                self._name,
+            )
+
+
+def _way_of(value: Any, moment: float) -> str:
+    """How a time is written."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return DATE
+    size = abs(moment)
+    if unit := next((unit for least, unit in UNITS if size >= least), None):
+        return unit
+    year, month, day = int(size) // 10_000, int(size) // 100 % 100, int(size) % 100
+    if 1900 <= year <= 2100 and 1 <= month <= 12 and 1 <= day <= 31 and moment.is_integer():
+        return DIGITS
+    return SMALL if size < 1e5 else BETWEEN
 
 
 def _seconds(moment: datetime | date) -> float:

@@ -98,7 +98,9 @@ def test_options_that_a_data_set_of_ones_own_does_not_know_are_followed_or_refus
 
 def test_terms_that_nobody_wrote_down_are_not_said_to_be_the_projects(build_toy):
     (line,) = (line for line in list_all(None).splitlines() if line.startswith("restaurants"))
-    assert line.endswith("terms: not written down here") and "not written down here" in describe(DATASETS["restaurants"])
+    assert line.endswith("terms: not written down here") and "not written down here" in describe(
+        DATASETS["restaurants"]
+    )
     assert "simulated by this project" in list_all(None).splitlines()[-2]
 
 

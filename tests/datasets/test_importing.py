@@ -338,3 +338,48 @@ def test_a_table_is_never_written_over(tmp_path):
     with pytest.raises(RecordError, match="the table and OUT_rl.jsonl are the same file"):
         import_own(ImportOptions(file=table, user="user", item="film", out=tmp_path / "out"))
     assert [row for _, row in read_jsonl(tmp_path / "out_rl.jsonl")] == rows
+
+
+def import_times(tmp_path, times) -> None:
+    # The other person took other items.
+    lines = [f"{user},item {user} {place},{time}" for user in "ab" for place, time in enumerate(times)]
+    imported(tmp_path, "\n".join(["u,i,t", *lines]), {"user": "u", "item": "i", "time": "t"}, "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("times", "problem"),
+    [
+        (
+            ["2024-01-01", "1704153600000", "2024-01-03"],
+            r"t.csv:3: field 't'.*milliseconds since 1970, and line 2 has a date",
+        ),
+        (
+            ["2024-01-01", "2024-01-02", "20240104"],
+            "t.csv:4.*a date in eight digits, and line 2 has a date, '2024-01-01'",
+        ),
+        (["1704153600", "1704153601", "1704153600000"], "t.csv:4.*milliseconds since 1970, and line 2 has seconds"),
+        (
+            ["20240104", "45293", "20240105"],
+            "t.csv:3.*'45293' is a number below 100,000, and line 2 has a date in eight",
+        ),
+        (["1704153600", "45293.5", "1704153601"], "t.csv:3.*below 100,000, and line 2 has seconds since 1970"),
+        (["2023", "2024-01-01", "2024-01-02"], "t.csv:3.*a date, and line 2 has a number below"),
+    ],
+)
+def test_times_written_in_two_ways_are_refused(tmp_path, times, problem):
+    with pytest.raises(RecordError, match=problem):
+        import_times(tmp_path, times)
+    assert not list(tmp_path.glob("*_upi.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["1", "20", "99999", "45293"],
+        ["20240104", "20240105", "19991231"],
+        ["1704153600", "1404153600.5", "999999999"],
+        ["0", "45293", "700000", "20240104", "99999999"],  # seconds since the first choice
+    ],
+)
+def test_times_in_one_unit_are_taken(tmp_path, times):
+    import_times(tmp_path, times)
