@@ -6,7 +6,7 @@ import difflib
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from alignxplore import datasets
 from alignxplore.benchmark_files import parse_history, parse_user_id
 from alignxplore.environment import say_problems
 from alignxplore.errors import UserError, once
-from alignxplore.evaluation.arguments import GenerationArguments, serving_arguments
+from alignxplore.evaluation.arguments import GenerationArguments
 from alignxplore.evaluation.beginnings import begin_all
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
 from alignxplore.evaluation.forgetting import forget, read_deletions, report_deletions
@@ -181,6 +181,16 @@ def window_of(target: SummarySet, arguments: GenerationArguments) -> int:
     return meta["window"] if meta else arguments.max_model_len
 
 
+def longest_window(targets: Collection[SummarySet], arguments: GenerationArguments) -> int:
+    """What a policy is to take in all of its sets."""
+    return max((window_of(target, arguments) for target in targets), default=arguments.max_model_len)
+
+
+def serving_options(window: int, arguments: GenerationArguments) -> list[str]:
+    """What `vllm serve` is told of a policy that is served here."""
+    return ["--max-model-len", str(window), *arguments.serve_arguments.split()]
+
+
 @dataclass(frozen=True)
 class Job:
     """A policy with the sets that go on, each in its own prompt set."""
@@ -224,12 +234,12 @@ async def go_on(arguments: GenerationArguments, job: Job, files: dict[str, Path]
         return
     first = next(iter(new_counts_of))
     form = writer_options(first, arguments, policy.form).form
-    limit = max(window_of(target, arguments) for target in new_counts_of)
+    limit = longest_window(new_counts_of, arguments)
     _, served_window = await look_up(policy.spec, limit, policy.api_key_env)
     async with open_model(
         policy.spec,
         log_folder=arguments.folder / "logs",
-        arguments=["--max-model-len", str(limit), *arguments.serve_arguments.split()],
+        arguments=serving_options(limit, arguments),
         sample=job.prompts[first].infer([Interaction("?")], None, form),
         api_key_env=policy.api_key_env,
         concurrency=arguments.concurrency,
@@ -300,7 +310,8 @@ def preview(arguments: GenerationArguments) -> str:
         lines.append(f"{arguments.forget}: would forget {counts}")
     for job in jobs_of(arguments, files):
         spec, key = job.policy.spec, job.policy.api_key_env
-        lines.append(f"{spec.name}: {whereabouts(spec, key, serving_arguments(arguments))}")
+        serving = serving_options(longest_window(job.prompts, arguments), arguments)
+        lines.append(f"{spec.name}: {whereabouts(spec, key, serving)}")
         for target, prompts in job.prompts.items():
             lines.append(f"{target.title}: prompt set {prompts.name} ({prompts.hash('infer')})")
     for benchmark, path in files.items():
