@@ -17,7 +17,7 @@ from alignxplore.errors import UserError, once
 from alignxplore.evaluation.arguments import GenerationArguments
 from alignxplore.evaluation.beginnings import begin_all
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
-from alignxplore.evaluation.forgetting import forget, read_deletions, report_deletions
+from alignxplore.evaluation.forgetting import drop_exports, exports_of, forget, read_deletions, report_deletions
 from alignxplore.evaluation.generation import Policy, policies_of
 from alignxplore.evaluation.shards import Shard
 from alignxplore.evaluation.updates import Stream, Updates, Writer
@@ -308,6 +308,7 @@ def preview(arguments: GenerationArguments) -> str:
         parts = sum(map(len, deletions.parts.values()))
         counts = f"{len(deletions.persons)} persons, {parts} parts of persons, {len(deletions.sources)} files"
         lines.append(f"{arguments.forget}: would forget {counts}")
+        lines += [f"{hub}: would be removed" for hub in exports_of(Path(arguments.out), deletions)]
     for job in jobs_of(arguments, files):
         spec, key = job.policy.spec, job.policy.api_key_env
         serving = serving_options(longest_window(job.prompts, arguments), arguments)
@@ -332,6 +333,8 @@ def continue_summaries(arguments: GenerationArguments) -> str | None:
     with RunLock(folder):
         files = new_files(arguments)
         jobs = jobs_of(arguments, files)
+        if deletions:
+            drop_exports(Path(arguments.out), deletions)
         cuts = forget(folder, sets(folder), deletions) if deletions else {}
         for job in jobs:
             asyncio.run(go_on(arguments, job, files))

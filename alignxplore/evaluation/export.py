@@ -1,7 +1,8 @@
 """The summaries and scores of an evaluation as Parquet with a data card, ready for the Hugging Face hub. What
 `eval/export.py` does.
 
-OUT/hub/summaries.parquet   one row a summary: who wrote it, of whom, its text, reasoning, format, tokens, stages
+OUT/hub/summaries.parquet   one row a summary: who wrote it, of whom, its text, reasoning, format, tokens, stages. Of a
+                            person whose summary went on (`--continue`, `--forget`) the one that stands
 OUT/hub/scores.parquet      one row a score: policy, setting, judge, protocol, value, outcome, P(chosen) by order
 OUT/hub/README.md           the card: what the columns are, models, hashes, versions, commit, the table
 """
@@ -22,6 +23,7 @@ from alignxplore.evaluation.benchmarks import SummarySet, find_sets
 from alignxplore.evaluation.registry import MEASURES
 from alignxplore.evaluation.report.files import read_run, texts_of
 from alignxplore.evaluation.rows import read_scores
+from alignxplore.evaluation.updates import Version, standing_versions
 from alignxplore.evaluation.worth import Score
 from alignxplore.records import person_of, replacing, write_text
 
@@ -42,6 +44,7 @@ SUMMARIES = pa.schema(
     + [("seed", pa.int32())]
     + [(name, pa.string()) for name in ("record", "user", "person", "summary", "problem")]
     + [("stages", pa.list_(STAGE)), ("model", pa.string()), ("prompt", pa.string())]
+    + [("updated", pa.string())]
 )
 SCORES = pa.schema(
     [(name, pa.string()) for name in ("benchmark", "policy", "setting")]
@@ -74,7 +77,7 @@ class ExportOptions:
 
 
 def summary_rows(summaries: SummarySet, texts: str) -> Iterator[dict]:
-    """Rows of one set of summaries."""
+    """Rows of one set of summaries; of a person whose summary went on the one that stands."""
     meta = summaries.meta() or {}
     set_fields = {
         "benchmark": summaries.benchmark,
@@ -83,14 +86,32 @@ def summary_rows(summaries: SummarySet, texts: str) -> Iterator[dict]:
         "seed": summaries.seed,
     }
     model_fields = {"model": portable(meta.get("identity")), "prompt": meta.get("prompt_hash")}
-    for row in summaries.by_record().values():
+    current = {stream.user: (stream, versions) for stream, versions in standing_versions(summaries)}
+
+    def row_of(row: dict) -> dict:
         stages = [{name: stage.get(name) for name in STAGE.names} for stage in row["stages"]]
         if texts == "none":
             stages = [stage | {"summary": None, "reasoning": None} for stage in stages]
         last = stages[-1] if stages else {"summary": None, "problem": row["error"] or row["status"]}
         record_fields = {"record": row["record"], "user": row["user"], "person": person_of(row["user"])}
         text_fields = {"summary": last["summary"], "problem": last["problem"], "stages": stages}
-        yield set_fields | record_fields | text_fields | model_fields
+        return set_fields | record_fields | text_fields | model_fields | row.get("version", {})
+
+    for row in summaries.by_record().values():
+        stream, versions = current.get(row["user"], (None, []))
+        if stream and stream.key[0] == row["record"]:
+            del current[row["user"]]
+            row = row | version_fields(versions)
+        yield row_of(row)
+    for user, (_, versions) in current.items():  # who began as an update, or lost the run's own row to --forget
+        yield row_of({"record": None, "user": user} | version_fields(versions))
+
+
+def version_fields(versions: list[Version]) -> dict:
+    """What the summary that stands has in the place of the run's own."""
+    last = versions[-1]
+    stages = [vars(version.stage) for version in versions]
+    return {"stages": stages, "version": {"model": portable(last.model), "prompt": last.prompt, "updated": last.when}}
 
 
 def score_row(score: Score) -> dict:
@@ -133,7 +154,8 @@ def card(out: Path, counts: dict[str, int], texts: str) -> str:
             "# Preference summaries and their scores",
             "",
             "Summaries that policies wrote of users' past choices, and how often downstream models that read only",
-            "a summary picked the item the user chose. `person` joins the rows of one person.",
+            "a summary picked the item the user chose. `person` joins the rows of one person. `updated` says when a",
+            "summary went on after the run (null: it did not); the scores are of the run's own summaries.",
             "" if texts == "all" else "\nTexts are left out: the terms of the data forbid to publish them.",
             *[f"- {counts[name]} {name}" for name in counts],
             f"- benchmarks: {', '.join(run['benchmarks'])}",

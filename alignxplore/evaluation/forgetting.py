@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from alignxplore.benchmark_files import parse_user_id
 from alignxplore.evaluation.beginnings import Origins, own_rows
 from alignxplore.evaluation.benchmarks import SummarySet
@@ -20,7 +23,7 @@ from alignxplore.evaluation.forgotten import ForgottenWriter, person_key
 from alignxplore.evaluation.statements import same, statements_of
 from alignxplore.evaluation.updates import Updates, begin
 from alignxplore.history import protocol_slices
-from alignxplore.records import Interaction, RecordError, UserRecord, names_of, read_jsonl, write_jsonl
+from alignxplore.records import Interaction, RecordError, UserRecord, names_of, person_of, read_jsonl, write_jsonl
 from alignxplore.summarize import StageSummary
 
 KEYS = ("userid", "uid", "chosen", "rejected", "query", "source")
@@ -224,6 +227,28 @@ def forget(folder: Path, targets: Iterable[SummarySet], deletions: Deletions) ->
     return cuts
 
 
+def exports_of(out: Path, deletions: Deletions) -> list[Path]:
+    """Folders of `eval/export.py` under the output folder that hold persons of whom something may be forgotten."""
+
+    def is_concerned(path: Path) -> bool:
+        try:
+            users = pq.read_table(path, columns=["user"])["user"].unique().to_pylist()
+        except (pa.ArrowInvalid, KeyError):
+            return True  # nobody knows whom it holds
+        return any(map(deletions.concerns, users))
+
+    hubs = [out / "hub", *sorted(out.glob("tables/*/hub"))]
+    return [hub for hub in hubs if any(map(is_concerned, hub.glob("*.parquet*")))]  # what a killed one began, too
+
+
+def drop_exports(out: Path, deletions: Deletions) -> None:
+    """Remove their files. Where this is killed, the same command finds what is left."""
+    for hub in exports_of(out, deletions):
+        for path in [hub / "README.md", *hub.glob("*.parquet*")]:
+            path.unlink(missing_ok=True)
+        print(f"{hub}: its files held persons that --forget names, and are removed; export.py writes them again")
+
+
 def report_deletions(cuts: dict[SummarySet, Cut]) -> None:
     """Of the statements that stood, how many are gone: the check of what was to be forgotten."""
     if not any(x.summaries for x in cuts.values()):
@@ -241,8 +266,10 @@ def report_deletions(cuts: dict[SummarySet, Cut]) -> None:
                 new_statements = statements_of(current[1].stage.summary) if current and current[1].stage else []
                 repeats = [any(same(old.text, new.text) for new in new_statements) for old in statements_of(summary)]
                 kept_count, gone_count = kept_count + sum(repeats), gone_count + repeats.count(False)
+        persons = len({person_of(user) for user in before})
+        rows = f" ({len(before)} rows)" if len(before) != persons else ""
         line = (
-            f"{target.title}: forgotten of {len(before)} persons; of {gone_count + kept_count} statements of their "
+            f"{target.title}: forgotten of {persons} persons{rows}; of {gone_count + kept_count} statements of their "
             f"summaries {gone_count} are gone, {kept_count} are there again"
         )
         if waiting_count:
@@ -251,7 +278,10 @@ def report_deletions(cuts: dict[SummarySet, Cut]) -> None:
         if unknown_users := cuts[target].unknown:
             names = ", ".join(unknown_users[:3]) + (", ..." if len(unknown_users) > 3 else "")
             print(
-                f"It took the whole summary of {len(unknown_users)} of these persons ({names}): the data no longer "
+                f"It took the whole summary of {len(unknown_users)} of these rows ({names}): the data no longer "
                 "hold the row that it was written from. gen_preference.py --out writes them anew from the data now"
             )
-    print("Files of --data, reports and judgements still hold what they held.")
+    print(
+        "Files of --data, reports and judgements still hold what they held. So do exports that were uploaded, or that "
+        "export.py --report wrote into another folder."
+    )

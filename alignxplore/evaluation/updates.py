@@ -235,6 +235,21 @@ class Updates:
         write_jsonl(self.current_path, rows())
 
 
+def standing_versions(target: SummarySet) -> Iterator[tuple[Stream, list[Version]]]:
+    """Each person of the updates, in all shards, with the versions that hold, oldest first: the last one stands. Only
+    reads, so that it may be called while a run goes on."""
+    for part in target.parts:
+        updates = Updates(part)
+        if not updates.versions_path.exists():
+            continue
+        version_of = {row["id"]: Version.of(row) for _, row in read_jsonl(updates.versions_path)}
+        stream_of = {row["user"]: Stream.of(row) for _, row in read_jsonl(updates.streams_path)}
+        for stream in stream_of.values():
+            versions = [version_of[unit] for unit in stream.versions if unit in version_of]
+            if holding_versions := [version for version in versions if version.holds]:
+                yield stream, holding_versions
+
+
 def newest(path: Path) -> Iterator[dict]:
     """The rows of a journal, of each unit the last one."""
     with Journal(path) as journal:

@@ -68,7 +68,7 @@ def test_an_interaction_that_left_the_file_first_is_forgotten_too(run, write_aga
     forget(run, tmp_path, {"userid": "u1", "chosen": SECRET})
     output = capsys.readouterr().out
     assert "Nothing of it stands" not in output and "forgotten of 1 persons; of 1 statements" in output
-    assert "the whole summary of 1 of these persons (u1)" in output
+    assert "the whole summary of 1 of these rows (u1)" in output
     assert summaries["u1"] not in text_of(run.out) and users(run.out) == {"u0", "u2", "u3", "u4"}
     assert all(text in text_of(run.out) for user, text in summaries.items() if user != "u1")
     bodies = write_again()

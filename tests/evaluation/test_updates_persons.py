@@ -54,7 +54,7 @@ def test_a_person_is_forgotten_with_all_rows(windows, tmp_path, capsys, updates_
         windows(continue_run=str(windows.out), data=data)
     summary_of = {row["user"]: row["stages"][-1]["summary"] for row in windows.summaries.rows()}
     assert forget(windows, tmp_path, {"userid": "7"}) == []
-    assert "forgotten of 2 persons" in capsys.readouterr().out
+    assert "forgotten of 1 persons (2 rows); of " in capsys.readouterr().out
     text = windows.text()
     assert '"7#1"' not in text and '"7#2"' not in text and '"71#1"' in text and '"8"' in text
     assert windows.users() == set(ROWS[2:])
