@@ -22,6 +22,7 @@ MADE: dict[str, Callable[[], str]] = {"options": options_page, "metrics": metric
 PLACE = "repository"  # of the repository's pages in the site
 _MADE = re.compile(r"^<!-- made: (\w+) -->$", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
+_ITEM = re.compile(r"([-*+]|\d+\.) ")
 _CODE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 
 
@@ -37,10 +38,35 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """What is made stands where it was announced, and links reach pages in their places."""
-    markdown = _MADE.sub(lambda match: MADE[match[1]](), markdown)
+    """What is made stands where it was announced, links reach pages in their places, and lists hold what is theirs."""
+    markdown = nested(_MADE.sub(lambda match: MADE[match[1]](), markdown))
     parts = _CODE.split(markdown)
     return "".join(part if place % 2 else relinked(part, page.file.src_uri) for place, part in enumerate(parts))
+
+
+def nested(markdown: str) -> str:
+    """Lists as Python-Markdown wants them: what belongs to an item is indented by 4 a level, and a blank line stands
+    before the next item. Code hosts take 2 or 3, and no line. Else items run together in one paragraph."""
+    lines, is_in_list, fence_shift, was_blank, is_loose = list[str](), False, None, True, False
+    for line in markdown.split("\n"):
+        text = line.lstrip(" ")
+        depth = len(line) - len(text)
+        shift = depth // 2 * 4 - depth if is_in_list and text else 0
+        if fence_shift is not None:
+            shift = fence_shift if text else 0
+            fence_shift = None if text.startswith("```") else fence_shift
+        elif text.startswith("```"):
+            fence_shift = shift
+        elif _ITEM.match(text) and (is_in_list or depth < 4):  # deeper ones outside of a list are code
+            shift = depth // 2 * 4 - depth
+            lines += [""] * (is_in_list and is_loose and not was_blank)
+            is_in_list, is_loose = True, False
+        elif text and not depth and was_blank:
+            is_in_list, shift = False, 0
+        is_loose |= not text
+        was_blank = not text
+        lines.append(" " * shift + line)
+    return "\n".join(lines)
 
 
 def relinked(text: str, page: str) -> str:

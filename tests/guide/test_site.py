@@ -12,7 +12,7 @@ from alignxplore.guide.commands import helps, runnables
 from alignxplore.guide.measured import metrics_page
 from alignxplore.guide.messages import messages_page
 from alignxplore.guide.method import MethodOptions, draw_method
-from alignxplore.guide.site import relinked, tracked
+from alignxplore.guide.site import nested, relinked, tracked
 from alignxplore.rl import metrics as rl
 from tests import ROOT
 
@@ -43,6 +43,33 @@ def test_the_site_is_built_without_a_warning_and_holds_what_the_code_says(site):
 def test_nothing_of_the_site_is_fetched_from_elsewhere(site):
     page = (site / "index.html").read_text()
     assert not re.findall(r'(?:src|href)="https?://[^"]*\.(?:js|css|woff2?)"', page) and "fonts.g" not in page
+
+
+@pytest.mark.slow
+def test_no_item_of_a_list_and_no_row_of_a_table_is_taken_for_words(site):
+    """Of all pages: Python-Markdown wants other indents than code hosts do."""
+    wrong = []
+    for page in site.rglob("*.html"):
+        text = re.sub(r"<pre\b.*?</pre>", "", page.read_text(), flags=re.DOTALL)
+        paragraphs = re.findall(r"<p>(.*?)</p>", text, re.DOTALL)
+        wrong += [f"{page.relative_to(site)}: {x[:80]}" for x in paragraphs if re.search(r"(^|\n) *([-*] |\|)", x)]
+    assert wrong == []
+    tables = re.findall(r"^ *\|[-|]+\|$", (ROOT / "eval/README.md").read_text(), re.MULTILINE)
+    assert (site / "repository/eval/index.html").read_text().count("<table>") == len(tables)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("- a\n  b\n\n  | c |\n\n- d", "- a\n    b\n\n    | c |\n\n- d"),
+        ("- a\n\n  1. b\n     c\n\nd\n\n    code", "- a\n\n    1. b\n        c\n\nd\n\n    code"),
+        ("- a\n\n  b\n- c\n- d", "- a\n\n    b\n\n- c\n- d"),
+        ("1. a\n\n   ```\n   if b:\n       c\n   ```\n", "1. a\n\n    ```\n    if b:\n        c\n    ```\n"),
+        ("```\n- a\n  b\n```\n\n    - code\n      of it", "```\n- a\n  b\n```\n\n    - code\n      of it"),
+    ],
+)
+def test_what_stands_in_an_item_is_indented_as_the_site_wants_it(text, expected):
+    assert nested(text) == expected
 
 
 def anchors(page: Path) -> set[str]:
