@@ -114,7 +114,7 @@ def prepare(config: DictConfig) -> dict:
     names = ("credit", "stages", "targets", "shuffle_rewards", "val_judges", "val_targets", "val_temperature")
     sizes = update_sizes(config) | {name: getattr(settings, name) for name in names}
     tokens_per_gpu = config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
-    return sizes | {"tokens_per_gpu": tokens_per_gpu, "refused": [option.name for option in OPTIONS]}
+    return sizes | {"tokens_per_gpu": tokens_per_gpu, "would_refuse": [option.name for option in OPTIONS]}
 
 
 def check_rollouts(config: DictConfig, settings: Streaming) -> None:

@@ -382,7 +382,7 @@ def test_the_script_itself_checks_and_starts_nothing(tmp_path):
     assert process.returncode == 0, process.stderr[-2000:]
     facts = json.loads(process.stdout.strip().splitlines()[-1])
     assert facts["updates_per_step"] == 4 and facts["memory_gb"]["states"] == 2.05 and not (tmp_path / "out").exists()
-    assert "actor_rollout_ref.model.lora_rank" in facts["refused"] and "is not there yet" in process.stderr
+    assert "actor_rollout_ref.model.lora_rank" in facts["would_refuse"] and "is not there yet" in process.stderr
     process = launch(CHECK="1", OUT=str(tmp_path / "out"), CREDIT="best")
     assert process.returncode == 1 and "choose one of" in process.stderr and "Traceback" not in process.stderr
     process = launch("no.such.key=1", CHECK="1", OUT=str(tmp_path / "out"))
