@@ -80,8 +80,10 @@ class NextToken:
             entries = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
             return {int(entry["token"].removeprefix("token_id:")): float(entry["logprob"]) for entry in entries}
         except (KeyError, IndexError, TypeError, ValueError):
-            message = f"{name}: a reply without log-probabilities of token ids; serve the judge with vLLM"
-            raise TransportError(message) from None
+            raise TransportError(
+                f"{name}: a reply without log-probabilities of token ids; serve the judge with vLLM, or let evaluate.py "
+                "read what it writes (--protocol paper, or --judge_format harmony)"
+            ) from None
 
     async def _reply(self, messages: Messages, fields: dict, usable: Callable[[dict], None] | None = None) -> dict:
         return await self.endpoint.chat(
