@@ -81,8 +81,8 @@ class NextToken:
             return {int(entry["token"].removeprefix("token_id:")): float(entry["logprob"]) for entry in entries}
         except (KeyError, IndexError, TypeError, ValueError):
             raise TransportError(
-                f"{name}: a reply without log-probabilities of token ids; serve the judge with vLLM, or let evaluate.py "
-                "read what it writes (--protocol paper, or --judge_format harmony)"
+                f"{name}: a reply without log-probabilities of token ids; serve the judge with vLLM, or let "
+                "evaluate.py read what it writes (--protocol paper, or --judge_format harmony)"
             ) from None
 
     async def _reply(self, messages: Messages, fields: dict, usable: Callable[[dict], None] | None = None) -> dict:
