@@ -19,7 +19,7 @@ LAYERS = (
     ("benchmark_files",),
     (
         *("command", "environment", "history", "journal", "plotting", "processes", "same_run", "statistics"),
-        *("step_log", "torchrun", "wandb_login"),
+        *("saved_files", "step_log", "torchrun", "wandb_login"),
     ),
     ("work", "bundle"),
     ("prompts",),

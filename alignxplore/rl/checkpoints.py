@@ -12,9 +12,12 @@ from typing import Any
 
 from alignxplore.errors import naming
 from alignxplore.model_folders import share
-from alignxplore.records import read_object, write_json, write_text
+from alignxplore.records import RecordError, read_object, write_json, write_text
+from alignxplore.rl.settings import SettingsError
+from alignxplore.saved_files import damage, sizes_of
 
 POINTER = "latest_checkpointed_iteration.txt"  # the step of the newest checkpoint; verl writes it last
+SIZES = "sizes.json"  # in a checkpoint, once all ranks have written: the lengths of its files
 VALIDATION = "validation.json"  # in the folder of the best model: its step and reward
 
 
@@ -50,10 +53,13 @@ class Checkpoints:
         began, trainer = time.monotonic(), self.trainer
         place = self.place(trainer.global_steps)
         make_room(self.folder, self.saved_step, self.keep)
+        sizes = self.current() / SIZES
+        sizes.unlink(missing_ok=True)  # a step that is saved again
         loader, trainer.train_dataloader = trainer.train_dataloader, SimpleNamespace(state_dict=lambda: place)
         try:
             with naming(self.current()), _in_its_own_words():
-                self.verl_saves()
+                self.verl_saves()  # returns when all ranks have written
+                write_json(sizes, {"sizes": sizes_of(self.current(), SIZES)})
         except Exception:
             if newest_step(self.folder) != trainer.global_steps:
                 shutil.rmtree(self.current(), ignore_errors=True)  # its space is needed to say what happened
@@ -95,19 +101,48 @@ def _in_its_own_words() -> Iterator[None]:
 def newest_step(folder: Path) -> int:
     """Step of the newest whole checkpoint, 0 if there is none.
 
-    The pointer is written after all else. A kill or a full disk can leave it empty: the newest folder is whole then.
+    The pointer is written after all else. A kill, a full disk or a power cut can leave it empty, or zero bytes in it:
+    the newest folder is whole then.
+
+    Raises:
+        RecordError: it holds something else.
     """
     pointer = folder / POINTER
     if not pointer.exists():
         return 0
-    return int(pointer.read_text() or max(_steps(folder), default=0))
+    text, newest = pointer.read_text(errors="replace").strip("\0\n "), max(_steps(folder), default=0)
+    if text and not (text.isascii() and text.isdecimal()):
+        example = f", e.g. {newest}" if newest else ""
+        raise RecordError(f"no step; write the number of the newest whole checkpoint there{example}", pointer)
+    return int(text or newest)
 
 
 def mend_pointer(folder: Path) -> None:
-    """Write the newest step down where that was not done to the end: verl could not go on."""
-    pointer = folder / POINTER
-    if pointer.exists() and not pointer.read_text():
-        write_text(pointer, str(newest_step(folder)))
+    """Write the newest step down where that was not done to the end, as verl could not go on, and where its folder was
+    deleted, as verl would begin anew."""
+    pointer, step = folder / POINTER, newest_step(folder)
+    if not pointer.exists():
+        return
+    rest = max((other for other in _steps(folder) if other <= step), default=0)
+    if not rest:
+        pointer.unlink()
+    elif pointer.read_text() != str(rest):
+        write_text(pointer, str(rest))
+
+
+def refuse_damaged(folder: Path) -> None:
+    """Refuse to go on from a checkpoint whose files are not as long as they were when it was saved: workers of Ray
+    would not say which one it is. Those of earlier versions hold no lengths.
+
+    Raises:
+        SettingsError: by the file; RecordError: what holds the lengths is damaged.
+    """
+    checkpoint = folder / f"global_step_{newest_step(folder)}"
+    if not (path := checkpoint / SIZES).exists():
+        return
+    remedy = f"delete {checkpoint.name}: the run goes on from the one before, or from the start"
+    if sentence := damage(path, read_object(path, "sizes", remedy=remedy)["sizes"], remedy):
+        raise SettingsError(sentence)
 
 
 def _steps(folder: Path) -> dict[int, Path]:

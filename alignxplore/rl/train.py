@@ -36,7 +36,7 @@ from alignxplore.errors import SAID, ended_by, in_a_sentence, naming, of_the_dis
 from alignxplore.journal import RunLock
 from alignxplore.prompts import PromptSet
 from alignxplore.records import read_object, write_json
-from alignxplore.rl.checkpoints import POINTER, mend_pointer, newest_step, publish_model
+from alignxplore.rl.checkpoints import POINTER, mend_pointer, newest_step, publish_model, refuse_damaged
 from alignxplore.rl.checks import (
     check_attention,
     check_data,
@@ -247,6 +247,7 @@ def run(config: DictConfig) -> int:
             print(f"already finished: {out / 'model'} ({steps} steps){same_judges(settings, fixed_values, out)}")
             return 0
         mend_pointer(out / "checkpoints")
+        refuse_damaged(out / "checkpoints")
         same_gpus(config, out)
         check_attention(config)
         for sentence in missing_keys(config):

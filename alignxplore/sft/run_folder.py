@@ -21,6 +21,7 @@ from typing import Any
 from alignxplore.errors import UserError
 from alignxplore.records import read_object, read_steps, write_json, write_text
 from alignxplore.same_run import refuse_other, written
+from alignxplore.saved_files import damage, sizes_of
 from alignxplore.step_log import StepLog
 
 COMPLETE = "COMPLETE"
@@ -108,13 +109,12 @@ class RunFolder:
     def mark_complete(self, step: int, spread: dict[str, int | None]) -> None:
         """Say that checkpoint `step` is whole, how it was spread, and how long its files are. These reach the disk
         before the mark does."""
-        folder, sizes = self.path / f"checkpoint-{step}", {}
+        folder = self.path / f"checkpoint-{step}"
         for file in folder.rglob("*"):
-            if file.is_file() and file.name != COMPLETE:
+            if file.is_file():
                 with file.open("rb") as stream:
                     os.fsync(stream.fileno())
-                    sizes[str(file.relative_to(folder))] = os.fstat(stream.fileno()).st_size
-        write_json(folder / COMPLETE, {**spread, "sizes": sizes})
+        write_json(folder / COMPLETE, {**spread, "sizes": sizes_of(folder, COMPLETE)})
 
     def clean(self) -> list[str]:
         """Delete checkpoints torn by a kill and the log lines after the last whole one; returns the names deleted."""
@@ -164,11 +164,8 @@ def _undamaged(checkpoint: Path) -> dict[str, int | None] | None:
     if not path.stat().st_size:
         return None
     mark = read_object(path, "zero_stage", "processes", remedy=remedy)
-    for name, size in mark.pop("sizes", {}).items():
-        file = checkpoint / name
-        if not file.is_file() or file.stat().st_size != size:
-            problem = f"{file.stat().st_size:,} bytes of {size:,}" if file.is_file() else "gone"
-            raise RunError(f"{file}: damaged since it was saved ({problem}); {remedy}")
+    if sentence := damage(path, mark.pop("sizes", {}), remedy):
+        raise RunError(sentence)
     return mark
 
 

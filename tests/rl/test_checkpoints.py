@@ -1,5 +1,6 @@
 """Checkpoints on a disk that fills up, or whose run was killed: the last whole one stays, and is found."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,19 @@ from omegaconf import OmegaConf
 torch = pytest.importorskip("torch")
 ray = pytest.importorskip("ray")
 
-from alignxplore.rl.checkpoints import POINTER, Checkpoints, mend_pointer, newest_step, publish_model  # noqa: E402
+from alignxplore.records import RecordError  # noqa: E402
+from alignxplore.rl import train  # noqa: E402
+from alignxplore.rl.checkpoints import (  # noqa: E402
+    POINTER,
+    SIZES,
+    Checkpoints,
+    mend_pointer,
+    newest_step,
+    publish_model,
+    refuse_damaged,
+)
+from alignxplore.rl.settings import SettingsError  # noqa: E402
+from alignxplore.serving.endpoint import TransportError  # noqa: E402
 from tests.reliability.disks import LARGE, Disk  # noqa: E402
 
 WEIGHTS = 1 << 20  # bytes of a checkpoint
@@ -119,6 +132,74 @@ def test_a_pointer_that_cannot_be_written_loses_no_checkpoint(disk, run):
     with pytest.raises(OSError, match="global_step_2"):
         checkpoints.save()
     assert newest_step(checkpoints.folder) == 2 and steps(checkpoints) == ["global_step_1", "global_step_2"]
+
+
+def test_a_pointer_that_is_damaged_or_names_a_deleted_checkpoint(run):
+    """verl would begin anew without a word where the folder that it names is gone."""
+    checkpoints, trainer = run()
+    pointer = checkpoints.folder / POINTER
+    for trainer.global_steps in (9, 10):
+        checkpoints.save()
+    pointer.write_bytes(bytes(2))  # as after a power cut
+    assert newest_step(checkpoints.folder) == 10
+    for damage in (b"x", b"\xff"):
+        pointer.write_bytes(damage)
+        with pytest.raises(RecordError, match=f"{pointer}: .*; write the number of .* there, e.g. 10"):
+            mend_pointer(checkpoints.folder)
+    pointer.write_text("10")
+    for deleted, rest in ((10, 9), (9, 0)):
+        shutil.rmtree(checkpoints.folder / f"global_step_{deleted}")
+        (checkpoints.folder / "global_step_11").mkdir(exist_ok=True)  # begun, and not finished
+        mend_pointer(checkpoints.folder)
+        assert newest_step(checkpoints.folder) == rest
+    assert not pointer.exists()
+
+
+def test_a_damaged_file_is_named_before_ray_starts(run, config, tmp_path):
+    checkpoints, trainer = run()
+    for trainer.global_steps in (1, 2):
+        checkpoints.save()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "checkpoints").symlink_to(checkpoints.folder)
+    newest = tmp_path / "out" / "checkpoints" / "global_step_2"
+    remedy = "delete global_step_2: the run goes on from the one before, or from the start"
+    for name in ("actor/model.pt", "data.pt"):
+        file = newest / name
+        content = file.read_bytes()
+        for damaged in (b"", content[:-9]):
+            file.write_bytes(damaged)
+            sentence = rf"{file}: damaged since it was saved \({len(damaged):,} bytes of {len(content):,}\); {remedy}"
+            with pytest.raises(SettingsError, match=sentence):
+                train.run(config)
+        file.unlink()
+        with pytest.raises(SettingsError, match=rf"{file}: damaged since it was saved \(gone\); {remedy}"):
+            train.run(config)
+        file.write_bytes(content)
+    for text in ("", "[]", '{"sizes": 3}'):
+        (newest / SIZES).write_text(text)
+        with pytest.raises(RecordError, match=f"{newest / SIZES}: .*{remedy}"):
+            train.run(config)
+    (newest / SIZES).unlink()  # of an earlier version, or killed before it was written
+    (newest / "data.pt").write_bytes(b"")
+    with pytest.raises(TransportError):  # all is well, and the judges are asked
+        train.run(config)
+    shutil.rmtree(newest)
+    with pytest.raises(TransportError):
+        train.run(config)
+    assert newest_step(checkpoints.folder) == 1
+
+
+def test_lengths_are_of_what_was_saved_last(run):
+    """A step that is saved again has none until it is whole, or those of before would call it damaged."""
+    checkpoints, trainer = run()
+    checkpoints.save()
+    there = []
+    trainer.before_data = lambda step: there.append((step / SIZES).exists())
+    shutil.rmtree(checkpoints.current() / "actor")
+    (checkpoints.current() / "torn").touch()
+    checkpoints.save()
+    (checkpoints.current() / "more").touch()  # what was put there since is nobody's damage
+    assert there == [False] and refuse_damaged(checkpoints.folder) is None
 
 
 def test_a_model_that_finds_no_room_names_its_place(disk):

@@ -248,7 +248,7 @@ def test_what_goes_wrong_in_training_says_how_to_go_on(config, served, monkeypat
         and "no checkpoint was saved: the same command starts from the beginning" in output
     )
     latest = Path(config.streaming.out) / "checkpoints" / "latest_checkpointed_iteration.txt"
-    latest.parent.mkdir(parents=True)
+    (latest.parent / "global_step_3").mkdir(parents=True)
     latest.write_text("3")
     with pytest.raises(SystemExit, match="1"):
         module.main.__wrapped__(config)
