@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 from transformers import AutoConfig, Qwen3Config
 
+from alignxplore.records import read_object
 from alignxplore.rl.passes import gpus_of_a_row
 
 WEIGHTS, GRADIENTS, MOMENTS = 4, 4, 8  # bytes a parameter: all of it float32; Adam has two moments
@@ -43,8 +44,13 @@ PAPER = "Qwen/Qwen3-8B"
 
 
 def shape(model: str) -> tuple[str, Any]:
-    """Name and configuration of the policy; of the paper's, where its folder is not there yet."""
-    if (Path(model) / "config.json").exists():
+    """Name and configuration of the policy; of the paper's, where its folder is not there yet.
+
+    Raises:
+        RecordError: its config.json is damaged.
+    """
+    if (path := Path(model) / "config.json").exists():
+        read_object(path, remedy="copy or download it again")  # transformers would not name it
         return model, AutoConfig.from_pretrained(model)
     if model in SHAPES:
         return model, qwen3(*SHAPES[model])

@@ -17,6 +17,7 @@ from transformers import AutoConfig
 from alignxplore.prompts import SETS
 from alignxplore.records import RecordError
 from alignxplore.rl import train as module
+from alignxplore.rl.memory import shape
 from alignxplore.rl.reward import named_paths
 from alignxplore.rl.settings import RunStopped, SettingsError
 from alignxplore.serving.beforehand import ModelError
@@ -97,6 +98,13 @@ def test_a_model_that_is_not_there_is_named_before_anything_starts(config, tmp_p
     config.actor_rollout_ref.model.path = str(tmp_path / "outputs" / "sft")
     with pytest.raises(SettingsError, match="MODEL=.*outputs/sft is no readable model"):
         module.run(config)
+
+
+@pytest.mark.parametrize("text", ["[]", '"x"', "{", ""])
+def test_memory_is_not_reckoned_by_a_damaged_configuration(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(RecordError, match=f"{tmp_path}/config.json: .*; copy or download it again"):
+        shape(str(tmp_path))
 
 
 def test_an_adapter_that_was_not_merged_is_named_with_the_remedy(config, tmp_path):
