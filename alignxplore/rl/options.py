@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from operator import not_ as off
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from alignxplore.rl.settings import LARGEST_SEED, Number, SettingsError
 from alignxplore.rl.unread import REWARD, check_unread
@@ -25,6 +25,22 @@ class Option(NamedTuple):
     name: str
     fits: Callable[[Any], bool]
     why: str
+
+
+def only(*allowed: object) -> Callable[[Any], bool]:
+    """Whether a value is one of these. (A method of one of them would say neither yes nor no to another type.)"""
+    return lambda value: (isinstance(value, bool), value) in [(isinstance(one, bool), one) for one in allowed]
+
+
+def but(*others: object) -> Callable[[Any], bool]:
+    """Whether a value is none of these."""
+    is_other = only(*others)
+    return lambda value: not is_other(value)
+
+
+def holds(*names: str) -> Callable[[Any], bool]:
+    """Whether a value is a list in which all of these are."""
+    return lambda value: isinstance(value, ListConfig) and {*names} <= {*value}
 
 
 _LORA = (
@@ -63,7 +79,7 @@ _ESTIMATOR = (
 SAVED = ("model", "optimizer", "extra", "hf_model")
 _CHECKPOINT = "a run goes on from its checkpoints, and its model is made of the last one"
 OPTIONS = (
-    Option("algorithm.adv_estimator", ESTIMATORS.__contains__, _ESTIMATOR),
+    Option("algorithm.adv_estimator", only(*ESTIMATORS), _ESTIMATOR),
     Option("critic.enable", off, _ESTIMATOR),
     Option(
         "algorithm.use_pf_ppo",
@@ -72,7 +88,7 @@ OPTIONS = (
     ),
     Option("algorithm.filter_groups.enable", off, _GROUPS),
     Option("algorithm.rollout_correction.bypass_mode", off, _BYPASS),
-    Option("actor_rollout_ref.actor.policy_loss.loss_mode", "bypass_mode".__ne__, _BYPASS),
+    Option("actor_rollout_ref.actor.policy_loss.loss_mode", but("bypass_mode"), _BYPASS),
     Option("actor_rollout_ref.model.lora_rank", off, _LORA),
     Option("actor_rollout_ref.model.lora.rank", off, _LORA),
     Option("actor_rollout_ref.model.lora_adapter_path", off, _LORA),
@@ -83,17 +99,17 @@ OPTIONS = (
     ),
     Option(
         "trainer.v1.trainer_mode",
-        ("sync", "colocate_async").__contains__,
+        only("sync", "colocate_async"),
         "streams were never run on engines that only write; MODE=async trains and writes on the same ones",
     ),
     Option(
         "model_engine",
-        "dp".__eq__,
+        only("dp"),
         "streams were trained under FSDP2 alone, which the settings of verl's other engines do not fit",
     ),
     Option(
         "global_profiler.tool",
-        "nsys".__ne__,
+        but("nsys"),
         "verl would start an actor of Ray under Nsight, and a run is driven in the process that started it; put "
         "`nsys profile` before the command, or take another tool",
     ),
@@ -106,31 +122,31 @@ OPTIONS = (
     ),
     Option(
         "actor_rollout_ref.actor.fsdp_config.model_dtype",
-        ("fp32", "float32").__contains__,
+        only("fp32", "float32"),
         "the trainer's own weights are float32; in 16 bits most steps of a small LR would be rounded away, weight by "
         "weight",
     ),
-    Option("actor_rollout_ref.actor.strategy", "fsdp2".__eq__, "streams were trained under FSDP2 alone"),
+    Option("actor_rollout_ref.actor.strategy", only("fsdp2"), "streams were trained under FSDP2 alone"),
     Option(
         "actor_rollout_ref.actor.fsdp_config.strategy",
-        "fsdp2".__eq__,
+        only("fsdp2"),
         "it would be ignored: verl 0.9.1 puts that of actor_rollout_ref.actor.strategy there",
     ),
     Option(
         "actor_rollout_ref.rollout.name",
-        lambda name: name not in ("sglang", "trtllm"),
+        but("sglang", "trtllm"),
         "streams were written by vLLM alone, and the pinned packages hold no other engine",
     ),
     Option(
         "actor_rollout_ref.rollout.val_kwargs.n",
-        (1).__eq__,
+        only(1),
         "it would be ignored: validation writes one summary a stage; more users tell more",
     ),
-    Option("actor_rollout_ref.actor.checkpoint.save_contents", lambda names: {*SAVED} <= {*names}, _CHECKPOINT),
-    Option("actor_rollout_ref.actor.checkpoint.load_contents", lambda names: {*SAVED[:3]} <= {*names}, _CHECKPOINT),
+    Option("actor_rollout_ref.actor.checkpoint.save_contents", holds(*SAVED), _CHECKPOINT),
+    Option("actor_rollout_ref.actor.checkpoint.load_contents", holds(*SAVED[:3]), _CHECKPOINT),
     Option(
         "trainer.resume_mode",
-        "auto".__eq__,
+        only("auto"),
         "the same command goes on after the last checkpoint; another OUT begins anew, from the weights of MODEL",
     ),
     Option("trainer.val_only", off, "it would end as a run that did too few steps; eval/ scores a model"),
@@ -176,10 +192,10 @@ OPTIONS = (
     Option("trainer.log_val_generations", off, _SAMPLES),
     Option("data.val_batch_size", off, _VALIDATION),
     Option("data.validation_shuffle", off, _VALIDATION),
-    Option("data.truncation", "error".__eq__, _CUT),
+    Option("data.truncation", only("error"), _CUT),
     Option("data.filter_overlong_prompts", off, _CUT),
-    Option("data.prompt_key", "prompt".__eq__, _COLUMNS),
-    Option("data.reward_fn_key", "data_source".__eq__, _COLUMNS),
+    Option("data.prompt_key", only("prompt"), _COLUMNS),
+    Option("data.reward_fn_key", only("data_source"), _COLUMNS),
     Option(
         "data.apply_chat_template_kwargs",
         lambda _: False,
@@ -190,7 +206,7 @@ OPTIONS = (
     ),
     Option(
         "actor_rollout_ref.actor.grad_clip",
-        (1.0).__eq__,
+        only(1.0),
         "it would be ignored: verl 0.9.1 clips at actor_rollout_ref.actor.optim.clip_grad",
     ),
     Option(
@@ -203,7 +219,7 @@ OPTIONS = (
     ),
     Option(
         "actor_rollout_ref.actor.optim.total_training_steps",
-        (-1).__eq__,
+        only(-1),
         "it would be ignored: verl puts the run's own number there; set STEPS (trainer.total_training_steps)",
     ),
     Option(
@@ -214,19 +230,19 @@ OPTIONS = (
         bool,
         "it would be ignored: rollouts are sampled; streaming.val_temperature=0 validates greedily",
     ),
-    Option("actor_rollout_ref.rollout.agent.default_agent_loop", "single_turn_agent".__eq__, _LOOP),
+    Option("actor_rollout_ref.rollout.agent.default_agent_loop", only("single_turn_agent"), _LOOP),
     Option("actor_rollout_ref.rollout.agent.agent_loop_config_path", off, _LOOP),
     Option("actor_rollout_ref.rollout.agent.agent_loop_manager_class", off, _LOOP),
-    Option("algorithm.gamma", (1.0).__eq__, _RETURNS),
-    Option("algorithm.lam", (1.0).__eq__, _RETURNS),
+    Option("algorithm.gamma", only(1.0), _RETURNS),
+    Option("algorithm.lam", only(1.0), _RETURNS),
     Option(
         "algorithm.kl_ctrl.type",
-        "fixed".__eq__,
+        only("fixed"),
         "no checkpoint of verl 0.9.1 holds the coefficient that was reached, so that a run that is continued would "
         "begin with kl_coef again; algorithm.kl_ctrl.kl_coef stays what it is",
     ),
-    Option("data.custom_cls.path", "pkg://alignxplore.rl.dataset".__eq__, _ROWS),
-    Option("data.custom_cls.name", "StreamingDataset".__eq__, _ROWS),
+    Option("data.custom_cls.path", only("pkg://alignxplore.rl.dataset"), _ROWS),
+    Option("data.custom_cls.name", only("StreamingDataset"), _ROWS),
     Option("reward.num_workers", off, REWARD),
 )
 
