@@ -85,6 +85,8 @@ def prepare(config: DictConfig) -> dict:
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
+    from alignxplore.rl.choices import check_choices
+
     settings = check_settings(config)
     check_beside_others(config)
     check_shared_rows(config)
@@ -101,6 +103,7 @@ def prepare(config: DictConfig) -> dict:
     sampling = config.actor_rollout_ref.rollout.val_kwargs
     sampling.do_sample = sampling.temperature > 0  # verl refuses to sample at temperature 0
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+        check_choices(config)
         validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     check_rollouts(config, settings)
     check_longest_row(config)

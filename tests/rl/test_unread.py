@@ -23,7 +23,7 @@ NAMES = {name: unread for unread in UNREAD for name in unread.names}
 # By what they are read where they are: with these, the run takes them.
 SWITCHES = {
     "algorithm.rollout_correction.rollout_is=token": {"algorithm.rollout_correction.rollout_is_threshold": 3.0},
-    "algorithm.rollout_correction.rollout_rs=token_mean": {"algorithm.rollout_correction.rollout_rs_threshold": 2.0},
+    "algorithm.rollout_correction.rollout_rs=token_k2": {"algorithm.rollout_correction.rollout_rs_threshold": 2.0},
     "algorithm.use_kl_in_reward=true": {"algorithm.kl_ctrl.kl_coef": 0.1, "algorithm.kl_penalty": "mse"},
     "algorithm.adv_estimator=grpo": {"algorithm.norm_adv_by_std_in_grpo": False},
     "actor_rollout_ref.actor.use_kl_loss=true": {
