@@ -15,6 +15,7 @@ from transformers.utils import is_liger_kernel_available
 from alignxplore.devices import refuse_unusable_gpu
 from alignxplore.environment import FLASH_ATTENTION
 from alignxplore.records import person_of
+from alignxplore.rl.clipping import note_idle_clipping
 from alignxplore.rl.dataset import StreamingDataset, parse_row
 from alignxplore.rl.options import OPTIONS, check_beside_others, check_options
 from alignxplore.rl.passes import check_longest_row, check_rows_of_a_pass, check_shared_heads, check_shared_rows
@@ -116,6 +117,7 @@ def prepare(config: DictConfig) -> dict:
         )
     names = ("credit", "stages", "targets", "shuffle_rewards", "val_judges", "val_targets", "val_temperature")
     sizes = update_sizes(config) | {name: getattr(settings, name) for name in names}
+    note_idle_clipping(config, sizes["updates_per_step"])
     tokens_per_gpu = config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
     return sizes | {"tokens_per_gpu": tokens_per_gpu, "would_refuse": [option.name for option in OPTIONS]}
 
