@@ -12,7 +12,7 @@ from alignxplore.benchmark_files import read_users
 from alignxplore.errors import UserError
 from alignxplore.evaluation.benchmarks import SummarySet
 from alignxplore.evaluation.updates import Updates, begin
-from alignxplore.records import UserRecord, read_jsonl
+from alignxplore.records import UserRecord, person_of, read_jsonl
 
 MOST_GROWTH = 1000  # new interactions of a row that has grown: each is a hash of the whole row
 
@@ -80,6 +80,21 @@ class Origins:
             place = f"it was {missing_files[0]}" if missing_files else "an older version wrote it"
             name = self.target.benchmark
             raise UserError(f"{self.target.meta_path} does not lead to the file of {name} ({place}); put it there")
+
+
+def check_windows(updates: Updates, users: Iterable[str]) -> None:
+    """Raise a UserError where one of these is a person whom the set knows by rows of theirs alone (`person#row`):
+    nobody could say which of their summaries goes on."""
+    rows_of: dict[str, set[str]] = {}
+    for user in [*(row["user"] for row in updates.target.rows()), *(stream.user for stream in updates.streams())]:
+        rows_of.setdefault(person_of(user), set()).add(user)
+    for user in sorted(users):
+        windows = rows_of.get(user, {user})
+        if user not in windows:
+            raise UserError(
+                f"{updates.target.title}: '{user}' has {len(windows)} rows here, each with a summary of its own "
+                f"({', '.join(sorted(windows))}): say as `userid` which of them goes on, in a line each"
+            )
 
 
 def begin_all(updates: Updates, is_wanted: Callable[[str], bool]) -> None:

@@ -15,7 +15,7 @@ from alignxplore.benchmark_files import parse_history, parse_user_id
 from alignxplore.environment import say_problems
 from alignxplore.errors import UserError, once
 from alignxplore.evaluation.arguments import GenerationArguments
-from alignxplore.evaluation.beginnings import begin_all
+from alignxplore.evaluation.beginnings import begin_all, check_windows
 from alignxplore.evaluation.benchmarks import SummarySet, find_sets
 from alignxplore.evaluation.forgetting import drop_exports, exports_of, forget, read_deletions, report_deletions
 from alignxplore.evaluation.generation import Policy, policies_of
@@ -96,6 +96,7 @@ def take_in(updates: Updates, path: Path, shard: Shard) -> Counter[str]:
     benchmark, setting = updates.target.benchmark, updates.target.setting
     users = {user for user, _ in new_interactions(path, benchmark, shard)}
     if new_users := {user for user in users if updates.stream(user) is None}:
+        check_windows(updates, new_users)
         begin_all(updates, new_users.__contains__)
     new_counts: Counter[str] = Counter(dict.fromkeys(users, 0))
     for user, interactions in new_interactions(path, benchmark, shard):

@@ -85,6 +85,23 @@ def test_the_versions_of_a_person_are_those_of_all_rows(windows, tmp_path, capsy
     assert "7#1, version 3" in output and "7#2, version 3" in output and "71#1" not in output
 
 
+def test_a_person_does_not_go_on_where_rows_of_theirs_have_the_summaries(windows, tmp_path):
+    before = windows.text()
+    data = new(tmp_path, **{"8": films("Up"), "7": films("Heat")})
+    with pytest.raises(UserError, match=r"'7' has 2 rows here, .*\(7#1, 7#2\): say as `userid` which"):
+        windows(continue_run=str(windows.out), data=data)
+    assert windows.text() == before
+    assert len(windows(continue_run=str(windows.out), data=new(tmp_path, **{"7#1": films("Heat")}))) == 1
+    assert len(windows(continue_run=str(windows.out), data=new(tmp_path, **{"7#3": films("Heat")}))) == 1  # begins
+
+
+def test_a_person_does_not_go_on_where_updates_alone_know_the_rows(windows, tmp_path):
+    for row in ("9#1", "9#2"):
+        windows(continue_run=str(windows.out), data=new(tmp_path, **{row: films("Up")}))
+    with pytest.raises(UserError, match=r"'9' has 2 rows here, .*\(9#1, 9#2\)"):
+        windows(continue_run=str(windows.out), data=new(tmp_path, **{"9": films("Heat")}))
+
+
 @pytest.mark.parametrize(("text", "problem"), [(None, "no such file"), ('{"userid": "7"', "not JSON"), ("[1]", "")])
 def test_check_reads_what_is_to_be_forgotten(windows, tmp_path, text, problem):
     file = tmp_path / "forget.jsonl"
