@@ -14,11 +14,12 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from alignxplore.history import Fitted, HistoryError, fit, too_old
-from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR
+from alignxplore.history import Fitted, fit, too_old
+from alignxplore.journal import OK
 from alignxplore.prompts import FORMATS, Messages, PromptSet, after_reasoning, parse_answer
 from alignxplore.records import Interaction, hash_seed
-from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
+from alignxplore.serving.endpoint import Endpoint
+from alignxplore.serving.failures import UNANSWERED, failed
 from alignxplore.serving.replies import said
 
 
@@ -250,10 +251,6 @@ async def summarize(
                 endpoint, tokenizer, prompts, interactions, past_summary, sampling, seed, window, plan.budget, listener
             )
             stages.append(stage if stages else replace(stage, dropped=stage.dropped + plan.dropped))
-    except TransportError as error:
-        return Summaries(status=TRANSPORT_ERROR, error=str(error)[:300])
-    except RequestError as error:
-        return Summaries(status=REFUSED, error=str(error)[:300])
-    except HistoryError as error:
-        return Summaries(status=TOO_LONG, error=str(error)[:300])
+    except UNANSWERED as error:
+        return Summaries(**failed(error))
     return Summaries(tuple(stages))

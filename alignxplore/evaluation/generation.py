@@ -21,12 +21,13 @@ from alignxplore.evaluation.forgotten import Forgotten
 from alignxplore.evaluation.preview import sizes
 from alignxplore.evaluation.report.tables import Table, markdown
 from alignxplore.history import HistoryError
-from alignxplore.journal import FAILED, TOO_LONG, Journal, RunLock
+from alignxplore.journal import FAILED, Journal, RunLock
 from alignxplore.places import Places
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, content_hash, write_json
 from alignxplore.serving.beforehand import other_wording
 from alignxplore.serving.endpoint import is_url
+from alignxplore.serving.failures import failed
 from alignxplore.serving.models import (
     Model,
     ModelSpec,
@@ -180,7 +181,7 @@ async def write_set(
         try:
             plan = fit.plan(recipe.fit, record.history)
         except HistoryError as error:
-            return head | Summaries(status=TOO_LONG, error=str(error)[:300]).row()
+            return head | Summaries(**failed(error)).row()
         summaries = await summarize(
             model.endpoint, model.tokenizer, prompts, plan, recipe.sampling, [record.id, target.setting], recipe.window
         )

@@ -23,12 +23,13 @@ from alignxplore.evaluation.arguments import EvaluationArguments, serving_argume
 from alignxplore.evaluation.benchmarks import judgement_id
 from alignxplore.evaluation.conditions import JudgeRequest
 from alignxplore.evaluation.text_overlap import bleu, rouge_l
-from alignxplore.history import HistoryError, fit
-from alignxplore.journal import OK, REFUSED, TOO_LONG, TRANSPORT_ERROR, Journal
+from alignxplore.history import fit
+from alignxplore.journal import OK, TOO_LONG, TRANSPORT_ERROR, Journal
 from alignxplore.judging.downstream import Downstream
 from alignxplore.prompts import FORMATS, Messages, PromptSet, parse_answer
 from alignxplore.records import Interaction, RecordError, UserRecord, content_hash, hash_seed
-from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
+from alignxplore.serving.endpoint import Endpoint
+from alignxplore.serving.failures import UNANSWERED, RequestError, failed
 from alignxplore.serving.models import as_served
 from alignxplore.serving.replies import said
 from alignxplore.summarize import count_tokens
@@ -132,11 +133,14 @@ async def write_answer(judge: Downstream, request: JudgeRequest, budget: int) ->
             "answer", query=record.target.query or "", summary=request.summary or None, interactions=interactions
         )
 
+    def size(interactions: Sequence[Interaction] | None) -> int:
+        return count_tokens(judge.tokenizer, messages(interactions), form.reasons)
+
     room = ANSWER_TOKENS + (judge.answer_tokens if form.reasons else 0)
     try:
         dropped = 0
         if history is not None:
-            excerpt = fit(history, lambda xs: count_tokens(judge.tokenizer, messages(xs), form.reasons), budget - room)
+            excerpt = fit(history, size, budget - room)
             history, dropped = excerpt.interactions, excerpt.dropped
         reply = await judge.endpoint.chat(
             messages(history),
@@ -147,13 +151,11 @@ async def write_answer(judge: Downstream, request: JudgeRequest, budget: int) ->
             skip_special_tokens=not form.control_tokens,
         )
         text = said(reply)
-    except TransportError as error:
-        return WrittenAnswer(TRANSPORT_ERROR, error=str(error)[:300])
-    except RequestError as error:
-        never_fits = count_tokens(judge.tokenizer, messages(history), form.reasons) > budget - room
-        return WrittenAnswer(TOO_LONG if never_fits else REFUSED, error=str(error)[:300])
-    except HistoryError as error:
-        return WrittenAnswer(TOO_LONG, error=str(error)[:300])
+    except UNANSWERED as error:
+        outcome = failed(error)
+        if isinstance(error, RequestError) and size(history) > budget - room:
+            outcome["status"] = TOO_LONG  # the question alone, or the summary, which is never cut
+        return WrittenAnswer(**outcome)
     answer = parse_answer(text, judge.form)
     return WrittenAnswer(OK, answer.summary, answer.problem, dropped, not_sent=tuple(judge.endpoint.not_sent))
 
@@ -180,10 +182,8 @@ async def rate(endpoint: Endpoint, prompts: PromptSet, record: UserRecord, answe
                 {letter: "win", other_letter: "lose", "tie": "tie", None: None}[parse_better(text)]
                 for text, letter, other_letter in zip(texts, "AB", "BA")
             )
-    except TransportError as error:
-        return NoReply(TRANSPORT_ERROR, str(error)[:300])
-    except RequestError as error:
-        return NoReply(REFUSED, str(error)[:300])
+    except UNANSWERED as error:
+        return NoReply(**failed(error))
     points = {"win": 1.0, "tie": 0.5, "lose": 0.0, None: 0.0 if case.kind == "schedule" else 0.5}
     score = sum(points[v] for v in verdicts) / len(verdicts)
     return Rating(score, verdicts, verdicts.count(None), case.kind, tuple(texts))

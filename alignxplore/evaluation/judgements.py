@@ -25,6 +25,7 @@ from alignxplore.judging.letters import Judge
 from alignxplore.judging.yes_no import YesNoJudge
 from alignxplore.prompts import FORMATS, Messages, PromptSet
 from alignxplore.records import Interaction, Offer, UserRecord
+from alignxplore.serving.failures import failed
 from alignxplore.serving.models import Model, as_served
 from alignxplore.summarize import count_tokens
 
@@ -113,7 +114,7 @@ async def _ask(judge: Downstream, protocol: str, arguments: EvaluationArguments,
         try:
             excerpt = fit_history(judge, arguments, record, history)
         except HistoryError as error:
-            return Answer(Judgement(TOO_LONG, error=str(error)))
+            return Answer(Judgement(**failed(error)))
         history, dropped = excerpt.interactions, excerpt.dropped
     target = record.target
     if isinstance(target, Offer):

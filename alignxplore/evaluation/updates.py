@@ -20,11 +20,11 @@ from typing import Any
 
 from alignxplore.evaluation.benchmarks import SummarySet
 from alignxplore.evaluation.fits import fit_of, stage_slices
-from alignxplore.history import HistoryError, protocol_slices
-from alignxplore.journal import FAILED, OK, REFUSED, TOO_LONG, TRANSPORT_ERROR, Journal
+from alignxplore.history import protocol_slices
+from alignxplore.journal import FAILED, OK, Journal
 from alignxplore.prompts import PromptSet
 from alignxplore.records import Interaction, UserRecord, content_hash, read_jsonl, write_jsonl
-from alignxplore.serving.endpoint import RequestError, TransportError
+from alignxplore.serving.failures import UNANSWERED, failed
 from alignxplore.serving.models import Model
 from alignxplore.summarize import Sampling, StageSummary, stage_seed, write_stage
 
@@ -322,10 +322,6 @@ class Writer:
                 self.window,
                 self.window - self.sampling.max_tokens,
             )
-        except TransportError as error:
-            return replace(version, status=TRANSPORT_ERROR, error=str(error)[:300])
-        except RequestError as error:
-            return replace(version, status=REFUSED, error=str(error)[:300])
-        except HistoryError as error:
-            return replace(version, status=TOO_LONG, error=str(error)[:300])
+        except UNANSWERED as error:
+            return replace(version, **failed(error))
         return replace(version, stage=stage)

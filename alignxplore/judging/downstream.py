@@ -7,11 +7,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from alignxplore.journal import REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.judgement import Judgement, PaperJudgement, Reading, Said, chosen_first, mean_mass
 from alignxplore.prompts import Messages, PromptSet
 from alignxplore.records import Interaction
-from alignxplore.serving.endpoint import Endpoint, RequestError, TransportError
+from alignxplore.serving.endpoint import Endpoint
+from alignxplore.serving.failures import UNANSWERED, failed
 
 ORDERS = ("both", "one")
 
@@ -127,10 +127,8 @@ class Downstream(ABC):
         pairs = [(item.chosen, item.rejected)] * with_first + [(item.rejected, item.chosen)] * with_second
         try:
             readings = await asyncio.gather(*(self._read(build(a, b)) for a, b in pairs))
-        except TransportError as error:
-            return Judgement(TRANSPORT_ERROR, error=str(error)[:300])
-        except RequestError as error:
-            return Judgement(REFUSED, error=str(error)[:300])
+        except UNANSWERED as error:
+            return Judgement(**failed(error))
         return Judgement(
             p_chosen_first=readings[0].p_a if with_first else None,
             p_chosen_second=1 - readings[-1].p_a if with_second else None,

@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from alignxplore.journal import REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.downstream import Downstream
 from alignxplore.judging.judgement import JudgeError, Reply, mean_mass, taken
 from alignxplore.judging.letter_tokens import MOST
 from alignxplore.prompts import Messages
 from alignxplore.records import Interaction, Offer, hash_seed
-from alignxplore.serving.endpoint import RequestError, TransportError
+from alignxplore.serving.failures import UNANSWERED, failed
 
 PURPOSE = "choose"  # the template
 ROTATIONS = 2
@@ -120,10 +119,8 @@ async def rank(
         orders = [[rotated(group, rotation, rotations) for group in parts] for rotation in range(rotations)]
         ask = partial(question, judge, summary, history, offer)
         answers = await asyncio.gather(*(judge.say(ask(places), len(places)) for order in orders for places in order))
-    except TransportError as error:
-        return Ranking(TRANSPORT_ERROR, error=str(error)[:300])
-    except RequestError as error:
-        return Ranking(REFUSED, error=str(error)[:300])
+    except UNANSWERED as error:
+        return Ranking(**failed(error))
     shares = []
     for rotation, order in enumerate(orders):
         rotation_answers = answers[rotation * len(parts) : (rotation + 1) * len(parts)]

@@ -4,12 +4,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from alignxplore.journal import REFUSED, TRANSPORT_ERROR
 from alignxplore.judging.downstream import Downstream
 from alignxplore.judging.judgement import JudgeError, PaperJudgement, chosen_first, taken
 from alignxplore.prompts import FORMATS, Messages, parse_answer
 from alignxplore.records import Interaction, hash_seed
-from alignxplore.serving.endpoint import RequestError, TransportError
+from alignxplore.serving.failures import UNANSWERED, failed
 from alignxplore.serving.replies import said
 
 # Published sampling of the judge: temperature 0.6, top_p 0.95, top_k 20, 16 new tokens (2,048 for models that reason).
@@ -45,10 +44,8 @@ async def ask_paper(
     messages = judge.prompts.pair(summary, history, item.query, a, b)
     try:
         selection, unread = await ask_selection(judge, messages, hash_seed("paper answer", key, judge.seed))
-    except TransportError as error:
-        return PaperJudgement(TRANSPORT_ERROR, letter, error=str(error)[:300])
-    except RequestError as error:
-        return PaperJudgement(REFUSED, letter, error=str(error)[:300])
+    except UNANSWERED as error:
+        return PaperJudgement(chosen_letter=letter, **failed(error))
     return PaperJudgement(chosen_letter=letter, selection=selection, unread=() if unread is None else (unread,))
 
 

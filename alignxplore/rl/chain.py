@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from alignxplore.history import HistoryError
-from alignxplore.journal import OK
+from alignxplore.journal import OK, TOO_LONG
 from alignxplore.prompts import Answer, parse_answer
 from alignxplore.records import Interaction, hash_seed
 from alignxplore.rl.credit import Scored, StageReturns, draw_order, shuffled, stream_returns, too_alike
@@ -25,7 +25,6 @@ from alignxplore.rl.reward import Reward, mean_reward
 from alignxplore.rl.settings import Streaming
 
 BAD_FORMAT = "bad_format"
-TOO_LONG = "too_long"  # the past summary and the newest interaction alone exceed the prompt budget
 
 
 class Prompt(NamedTuple):

@@ -1,8 +1,11 @@
-"""How a request can fail for good: no usable reply, or a refusal."""
+"""How a request can fail for good: no usable reply, a refusal, or nothing that fits; and what a journal says of it."""
 
 import re
+from typing import TypedDict
 
 from alignxplore.errors import UserError
+from alignxplore.history import HistoryError
+from alignxplore.journal import REFUSED, TOO_LONG, TRANSPORT_ERROR
 
 # How servers word a refusal that no repeat can mend. Every other one lies with the run and not with the prompt.
 _TOO_LONG = re.compile(
@@ -26,6 +29,29 @@ class RequestError(UserError):
 
     def __str__(self) -> str:
         return "HTTP {}: {}".format(*self.args)
+
+
+UNANSWERED = (TransportError, RequestError, HistoryError)
+_MOST_CHARACTERS = 300  # of an error in a journal
+
+
+class Failed(TypedDict):
+    """The two fields of an outcome, and of its journal row, that say why there is no answer."""
+
+    status: str
+    error: str
+
+
+def failed(error: TransportError | RequestError | HistoryError) -> Failed:
+    """What an outcome says of one of the errors of `UNANSWERED`, to be given on by name:
+    `Judgement(**failed(error))`."""
+    if isinstance(error, TransportError):
+        status = TRANSPORT_ERROR
+    elif isinstance(error, RequestError):
+        status = REFUSED
+    else:
+        status = TOO_LONG
+    return {"status": status, "error": str(error)[:_MOST_CHARACTERS]}
 
 
 def is_about_length(refusal: str) -> bool:
