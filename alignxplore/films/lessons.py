@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignxplore.benchmark_files import read_users
 from alignxplore.command import Checkable, option, planned, run_commands
+from alignxplore.errors import above_zero
 from alignxplore.films.text import (
     LEAD,
     LEVELS,
@@ -237,9 +238,7 @@ class ReaderOptions(Checkable):
     learning_rate: float = option("peak of the learning rate", 2e-3)
 
     def __post_init__(self) -> None:
-        for name in ("passes", "batch", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--{name} must be above 0")
+        above_zero(self, "passes", "batch", "learning_rate")
 
 
 @dataclass(kw_only=True)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignxplore import model_folders
 from alignxplore.command import Checkable, option, planned, run
+from alignxplore.errors import above_zero
 from alignxplore.journal import RunLock
 from alignxplore.records import RecordError, hash_seed, read_jsonl, write_json
 
@@ -48,9 +49,7 @@ class LessonOptions(Checkable):
     learning_rate: float = option("peak of the learning rate", 2e-3)
 
     def __post_init__(self) -> None:
-        for name in ("batch", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--{name} must be above 0")
+        above_zero(self, "batch", "learning_rate")
 
 
 @dataclass(frozen=True)

@@ -268,6 +268,7 @@ def test_a_check_counts_and_a_model_that_is_there_is_kept(windows, tmp_path, opt
 
 @pytest.mark.parametrize("name", ["passes", "batch", "learning_rate"])
 @pytest.mark.parametrize("options", [ReaderOptions, JudgeOptions])
-def test_nothing_is_learnt_from_nothing(options, name):
-    with pytest.raises(ValueError, match=f"--{name} must be above 0"):
-        options(base="a", data="b", out="c", **{name: 0})
+@pytest.mark.parametrize("value", [0, math.nan, math.inf])
+def test_nothing_is_learnt_from_nothing_nor_from_no_number(options, name, value):
+    with pytest.raises(ValueError, match=f"--{name} {value}: a number above 0"):
+        options(base="a", data="b", out="c", **{name: value})

@@ -1,6 +1,7 @@
 """The trainer of the tiny models: where it finds what is to be learnt and the votes, and that it learns from them."""
 
 import json
+import math
 
 import pytest
 
@@ -107,6 +108,7 @@ def test_a_check_counts_lessons_and_steps_and_trains_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["batch", "learning_rate"])
-def test_nothing_is_learnt_from_nothing(name):
-    with pytest.raises(ValueError, match=f"--{name} must be above 0"):
-        module.LessonOptions(base="a", data="b", out="c", **{name: 0})
+@pytest.mark.parametrize("value", [0, math.nan, math.inf])
+def test_nothing_is_learnt_from_nothing_nor_from_no_number(name, value):
+    with pytest.raises(ValueError, match=f"--{name} {value}: a number above 0"):
+        module.LessonOptions(base="a", data="b", out="c", **{name: value})
