@@ -16,6 +16,8 @@ import numpy as np
 from scipy.stats import rankdata
 from scipy.stats import t as student
 
+from alignxplore.records import person_of
+
 RESAMPLES = 4000
 _BATCH = 250  # resamples at a time, so that memory stays flat in the number of resamples
 
@@ -114,6 +116,11 @@ def estimate(
     values_N = np.asarray(values, dtype=float)
     by_rule = bool(np.all(values_N == 0.5)) if by_rule is None else by_rule
     return _estimate(values_N, clusters, items, seed, least=0.0, by_rule=by_rule)
+
+
+def share_of_outcomes(outcomes: Sequence[tuple[str, bool]]) -> Estimate:
+    """`estimate` of the share that came true, of (user id, whether it did); rows of one person are a cluster."""
+    return estimate([float(value) for _, value in outcomes], [person_of(user) for user, _ in outcomes])
 
 
 def _estimate(

@@ -19,6 +19,7 @@ from alignxplore.statistics import (
     paired,
     paired_over_runs,
     runs_error,
+    share_of_outcomes,
     two_sample_interval,
     two_way_error,
 )
@@ -356,3 +357,8 @@ def test_equal_policies_of_three_runs_each_differ_in_five_tables_of_a_hundred():
         ps.append([paired_over_runs(a, b, runs, persons).p_value, paired(a, b, persons).p_value])
     share_over_runs, share_over_persons = (np.array(ps) < 0.05).mean(0)
     assert share_over_runs < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 100) < 0.15 < share_over_persons
+
+
+def test_a_share_of_outcomes_is_taken_over_persons_who_may_have_several_rows():
+    outcomes = [("a#1", True), ("a#2", False), ("b", True), ("c#1", True), ("c", False)]
+    assert share_of_outcomes(outcomes) == estimate([1, 0, 1, 1, 0], list("aabcc"))

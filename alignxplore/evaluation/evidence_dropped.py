@@ -22,7 +22,7 @@ from alignxplore.evaluation.report.tables import MISSING, Table, estimated, mark
 from alignxplore.evaluation.statements import same, statements_of
 from alignxplore.journal import FAILED
 from alignxplore.records import RecordError, UserRecord, content_hash, person_of, read_jsonl, write_jsonl
-from alignxplore.statistics import Estimate, estimate, paired
+from alignxplore.statistics import paired, share_of_outcomes
 
 PLAN = "forgotten.jsonl"
 WHOLE, FORGOTTEN, OTHERS = "whole", "forgotten", "others_dropped"  # the copies: NAME~BENCHMARK
@@ -230,10 +230,10 @@ def table(title: str, plan: Collection[DropPlan], statements: Mapping[str, Mappi
             [
                 label,
                 str(len(losses[name])),
-                estimated(_mean(list(losses[name].items()))),
+                estimated(share_of_outcomes(list(losses[name].items()))),
                 _difference(losses[FORGOTTEN], losses[OTHERS], users),
                 str(len(stays)),
-                estimated(_mean(stays)),
+                estimated(share_of_outcomes(stays)),
             ]
         )
     head = ["dropped", "statements", "gone %", "more than with others dropped", "other statements", "stay %"]
@@ -242,10 +242,6 @@ def table(title: str, plan: Collection[DropPlan], statements: Mapping[str, Mappi
 
 def _gone(plan: DropPlan, texts: Mapping[str, Sequence[str]]) -> bool:
     return not any(same(plan.statement, text) for text in texts[plan.user])
-
-
-def _mean(outcomes: Sequence[tuple[str, bool]]) -> Estimate:
-    return estimate([float(value) for _, value in outcomes], [person_of(user) for user, _ in outcomes])
 
 
 def _difference(losses: Mapping[str, bool], control: Mapping[str, bool], users: Sequence[str]) -> str:

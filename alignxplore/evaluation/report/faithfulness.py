@@ -16,7 +16,7 @@ from alignxplore.evaluation.evidence import (
 )
 from alignxplore.evaluation.report.tables import MISSING, Table, estimated, label
 from alignxplore.records import person_of
-from alignxplore.statistics import Agreement, Estimate, agreement, estimate
+from alignxplore.statistics import Agreement, Estimate, agreement, share_of_outcomes
 
 NOTE = (
     "Well-formed summaries. Supported: more choices that the policy was shown speak for the statement than against "
@@ -106,7 +106,7 @@ def _known(groups: dict[Cell, list[Evidence]]) -> Table:
                 truths.append(_bearing(truth, place))
                 owners.append(entry.user)
         by_choice = _agreement(verdicts, truths, owners)
-        shares = [estimated(precision), estimated(_mean(recall))]
+        shares = [estimated(precision), estimated(share_of_outcomes(recall))]
         body.append([*_names(cell), str(len(triples)), *shares, *by_choice, *by_statement])
     head = ["benchmark", "downstream model", "policy", "setting", "statements", "precision %", "recall %"]
     head += ["choices: agree %", "choices: κ", "statements: agree %", "statements: κ"]
@@ -124,11 +124,7 @@ def _bearing(links: Links, place: int) -> int:
 
 
 def _share(user_links: Iterable[tuple[str, Links]], verdict: str) -> Estimate:
-    return _mean([(user, links.verdict == verdict) for user, links in user_links])
-
-
-def _mean(outcomes: Sequence[tuple[str, bool]]) -> Estimate:
-    return estimate([float(value) for _, value in outcomes], [person_of(user) for user, _ in outcomes])
+    return share_of_outcomes([(user, links.verdict == verdict) for user, links in user_links])
 
 
 def _agreement(verdicts: Sequence[Hashable], truths: Sequence[Hashable], users: Sequence[str]) -> list[str]:
