@@ -10,7 +10,16 @@ from alignxplore.errors import above_zero, at_least_one, not_negative, shares, t
 from alignxplore.evaluation.benchmarks import BENCHMARK_FILES, SETTINGS
 from alignxplore.evaluation.conditions import CHANCE, CUES, NO_SUMMARY, OTHER_USERS
 from alignxplore.evaluation.fits import FITS
-from alignxplore.evaluation.history_baselines import BM25, EMBEDDINGS, HELP, ROWS, parse_baselines
+from alignxplore.evaluation.history_baselines import (
+    BM25,
+    EMBEDDINGS,
+    HELP,
+    IDS_HELP,
+    OTHER_IDS,
+    ROWS,
+    SAME_IDS,
+    parse_baselines,
+)
 from alignxplore.evaluation.shards import WHOLE, Shard
 from alignxplore.judging.ranking import ROTATIONS
 from alignxplore.prompts import FORMATS
@@ -180,6 +189,7 @@ class EvaluationArguments(Checkable):
     )
     cues: list[str] = option(f"baselines without a model: {', '.join(CUES)}", [cue for cue in CUES if cue != CHANCE])
     baselines: list[str] = option(HELP, [BM25])
+    training_ids: str = option(IDS_HELP, SAME_IDS)
     prompt_set: str = option("prompt set of the downstream models: default, hardened or a folder", "default")
     orders: str = option("both, or one drawn by hash (protocol choice)", "both")
     rotations: int = option("orders in which a choice among k items is asked and averaged", ROTATIONS)
@@ -227,6 +237,7 @@ class EvaluationArguments(Checkable):
         one_of("cues", self.cues, CUES)
         one_of("texts", [self.texts], TEXTS)
         parse_baselines(self.baselines)
+        one_of("training_ids", [self.training_ids], (SAME_IDS, OTHER_IDS))
         one_of("orders", [self.orders], ("both", "one"))
         one_of("judge_format", (value.rpartition("=")[2] for value in self.judge_format), (*FORMATS, YES_NO))
         check_window(self.max_model_len, self._most_tokens(), "--answer_tokens")

@@ -32,10 +32,15 @@ EMBEDDINGS = "embeddings ("
 BM25, KNN, ALS, BPR, EMBEDDING = "bm25", "item-knn", "als", "bpr", "embedding"
 Learner = ItemKnn | Als | Bpr
 LEARNERS: dict[str, tuple[str, type[Learner]]] = {KNN: (ROWS[1], ItemKnn), ALS: (ROWS[2], Als), BPR: (ROWS[3], Bpr)}
+SAME_IDS, OTHER_IDS = "same", "others"
 HELP = (
     f"baselines that read the history, without a judge: {BM25} (words of the items), {KNN}=FILE (who else chose them: "
     f"a benchmark file of training persons); {ALS}=FILE and {BPR}=FILE (the same by factors of persons and items), "
     f"{EMBEDDING}=MODEL (any encoder, a folder or hub id[@revision]); none: no such baseline"
+)
+IDS_HELP = (
+    f"who has an id of the benchmark in the files of --baselines: {SAME_IDS} (the same person, who is left out), "
+    f"{OTHER_IDS} (another one, as in another edition; nobody is left out)"
 )
 
 
@@ -85,7 +90,8 @@ class HistoryBaselines:
 
     Args:
         benchmarks: all of the run. Nothing is learnt from the persons of the one that is scored, or of its copies.
-            User ids are those of a data set, so that persons of other benchmarks are left out by no id.
+            User ids are those of a data set, so that persons of other benchmarks are left out by no id. None where
+            the files are of other editions, whose ids are other persons.
     """
 
     def __init__(self, baselines: Sequence[HistoryBaseline], benchmarks: Iterable[Benchmark]):

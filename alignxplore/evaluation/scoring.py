@@ -23,7 +23,7 @@ from alignxplore.evaluation.arguments import (
 )
 from alignxplore.evaluation.benchmarks import Benchmark, check_recipes, check_tasks, find_sets, load_benchmarks
 from alignxplore.evaluation.conditions import Cell, JudgeRequest, questions, requests_of
-from alignxplore.evaluation.history_baselines import HistoryBaselines, check_sources, parse_baselines
+from alignxplore.evaluation.history_baselines import SAME_IDS, HistoryBaselines, check_sources, parse_baselines
 from alignxplore.evaluation.judgements import ask, check, is_chosen, is_written, make_judge, unit_id, window_of
 from alignxplore.evaluation.preview import not_there, sizes
 from alignxplore.evaluation.published import check_pairs
@@ -190,7 +190,8 @@ def rates_answers(arguments: EvaluationArguments, benchmarks: dict[str, Benchmar
 
 def cue_scores(arguments: EvaluationArguments, benchmarks: dict[str, Benchmark]) -> list[Score]:
     """Score rows of the cues and of the baselines that read a history; no judge is asked."""
-    baselines = HistoryBaselines(parse_baselines(arguments.baselines), benchmarks.values())
+    left_out = benchmarks.values() if arguments.training_ids == SAME_IDS else ()
+    baselines = HistoryBaselines(parse_baselines(arguments.baselines), left_out)
     scores = list[Score]()
     orders = arguments.orders, arguments.seed, arguments.rotations
     for benchmark in benchmarks.values():

@@ -78,6 +78,6 @@ def steps(settings: OtherSettings) -> list[Step]:
     return [
         Step("data", 30, [build(benchmark_windows(trained), settings.raw, trained.seed, out)]),
         Step("summaries", 180, [stages.write_summaries(out / "eval", written, *WRITING)]),
-        Step("scores", 150, [stages.score_summaries(out / "eval", list(written))]),
+        Step("scores", 150, [stages.score_summaries(out / "eval", list(written), "--training_ids", "others")]),
         Step("table", 1, [command("cp", *files, out)]),
     ]

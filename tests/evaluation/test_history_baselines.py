@@ -14,10 +14,10 @@ from alignxplore.records import Interaction, UserRecord, write_jsonl
 from tests.evaluation.made_up import numbers
 
 
-def arguments(*baselines, protocol=("choice",)) -> EvaluationArguments:
+def arguments(*baselines, protocol=("choice",), **options) -> EvaluationArguments:
     return EvaluationArguments(
         judge=["x=http://nowhere/v1"], data=[], out="none", cues=["chance"], baselines=list(baselines),
-        protocol=list(protocol),
+        protocol=list(protocol), **options,
     )  # fmt: skip
 
 
@@ -83,6 +83,17 @@ def test_ids_of_another_benchmark_leave_out_nobody(files, tmp_path, caplog):
         assert {key: rows for key, rows in beside.items() if key[1] == "movielens"} == alone
         assert {benchmark for _, benchmark in beside} == {"movielens", "movielens~shuffled"}, "no item is known there"
     assert "item-kNN for movielens: 4 training persons; 8 left out, who are persons of the benchmark" in caplog.text
+
+
+def test_ids_of_another_edition_leave_out_nobody(files, caplog):
+    """Equal ids in two editions of a data set are two persons."""
+    path, train = files
+    caplog.set_level("INFO")
+    row_of = scored(path, f"item-knn={train}", f"als={train}", training_ids="others")
+    assert row_of["item-kNN", "direct", "choice"]["accuracy"] == 1, "all eight choices are known"
+    assert "item-kNN for movielens: 12 training persons; 0 left out" in caplog.text
+    with pytest.raises(ValueError, match="--training_ids: unknown x; choose from same, others"):
+        arguments(training_ids="x")
 
 
 def values(*paths, baselines) -> dict[tuple[str, str], list[float]]:

@@ -158,7 +158,8 @@ def test_another_edition_is_evaluated_as_the_own_one(trained, tmp_path, monkeypa
     assert list(lines) == ["data", "summaries", "scores", "table"]
     for name in ("summaries", "scores"):
         moved = own[name].lines(trained.out)[-1].replace('"$OUT"/eval', '"$OUT"/other/eval')
-        assert lines[name] == moved.replace('"$OUT"/data/movielens', '"$OUT"/other/data/movielens')
+        ids = {"scores": " --training_ids others"}.get(name, "")
+        assert lines[name] == moved.replace('"$OUT"/data/movielens', '"$OUT"/other/data/movielens') + ids
     before = own["data"].lines(trained.out)[-1].split()
     at = before.index("--persons")
     anybody = [*before[:at], *before[at + 3 :]]
