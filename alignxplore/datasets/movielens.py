@@ -45,6 +45,9 @@ _GENRES_100K = (
     "War",
     "Western",
 )
+_GENRE_NAMES = {
+    "Children's": "Children"
+}  # of 100K and 1M → as the newer editions call them, for equal texts of a film
 # Ratings file, films file, what separates the fields of a rating.
 _LAYOUTS = (
     ("ratings.csv", "movies.csv", ","),
@@ -104,7 +107,7 @@ def build(job: Job) -> Records:
             key, title = table_id(key), job.plain(title)
             if key and title.strip():
                 title = " ".join(title.split()) if "\n" in title else title  # a quoted one may go over several lines
-                catalogue.add(key, f"Title: {title}, Genres: {job.plain(genres)}", "film", job)
+                catalogue.add(key, f"Title: {title}, Genres: {_genres(job.plain(genres))}", "film", job)
             else:
                 job.counts["dropped: a film without an id or a title"] += 1
         catalogue.sort()
@@ -118,6 +121,10 @@ def build(job: Job) -> Records:
         job.edition = _EDITIONS.get(row_counts.rows, f"{row_counts.rows:,} ratings")
         job.counts["dropped: the film is not listed"] = row_counts.unlisted
         return build_records(engine, catalogue, job, pool="taken", ties="item")
+
+
+def _genres(text: str) -> str:
+    return "|".join(_GENRE_NAMES.get(name, name) for name in text.split("|"))
 
 
 def _films(path: Path, job: Job) -> Iterator[tuple[str, str, str]]:

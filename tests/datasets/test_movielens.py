@@ -83,6 +83,16 @@ def test_all_editions_give_the_same_records(run, tmp_path):
     assert any("Amélie" in text for text in texts)
 
 
+@pytest.mark.parametrize("edition", ["csv", "dat", "u.data"])
+def test_a_genre_has_one_name_in_all_editions(run, tmp_path, edition):
+    """100K and 1M say Children's, all others Children."""
+    films = {key: (title, "Animation|Children's") for key, (title, _) in FILMS.items()}
+    rows, _ = run("movielens", write(tmp_path / "raw", RATINGS, edition, films), min_interactions=2)
+    assert {item.partition(", Genres: ")[2] for row in rows for item in row.record.target.items} == {
+        "Animation|Children"
+    }
+
+
 def test_one_edition_at_a_time(run, tmp_path):
     write(tmp_path / "ml-1m", RATINGS, "dat"), write(tmp_path / "ml-32m", RATINGS)
     with pytest.raises(
