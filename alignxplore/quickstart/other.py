@@ -18,6 +18,7 @@ from alignxplore.quickstart.films import (
     FilmSettings,
     benchmark_windows,
     build,
+    cut_seconds,
     finished,
     policies,
     ratings_of,
@@ -74,9 +75,10 @@ def steps(settings: OtherSettings) -> list[Step]:
     """From raw ratings to the table."""
     out, trained = settings.out, settings.trained
     stages, written = stages_of(trained, out / "data"), policies(trained.out)
+    cut = build(benchmark_windows(trained), settings.raw, trained.seed, out)
     files = [out / "eval" / name for name in ("results.json", "report.md", "report.html")]
     return [
-        Step("data", 30, [build(benchmark_windows(trained), settings.raw, trained.seed, out)]),
+        Step("data", cut_seconds(settings.raw, 1), [cut]),
         Step("summaries", 180, [stages.write_summaries(out / "eval", written, *WRITING)]),
         Step("scores", 150, [stages.score_summaries(out / "eval", list(written), "--training_ids", "others")]),
         Step("table", 1, [command("cp", *files, out)]),

@@ -201,6 +201,19 @@ def test_what_cannot_be_evaluated_is_refused(trained, tmp_path, case, problem):
         OtherSettings.of(trained.out, raw)
 
 
+@pytest.mark.parametrize(("file", "size"), [("ratings.csv", 746), ("ratings.dat.gz", 186)])
+def test_the_plan_knows_how_long_a_large_edition_takes_to_cut(trained, tmp_path, file, size):
+    """28.7 million ratings; the quick start cuts seven files of windows, an evaluation one."""
+    (tmp_path / "large").mkdir()
+    with (tmp_path / "large" / file).open("wb") as sparse:
+        sparse.truncate(size * 10**6)
+    small, large = (films.FilmSettings(out=tmp_path / "new", data=raw) for raw in (trained.data, tmp_path / "large"))
+    assert films.steps(small)[0].seconds == 9
+    assert films.steps(large)[0].seconds == pytest.approx(7 * 58, rel=0.05)
+    beside = OtherSettings(out=trained.out / "other", trained=trained, raw=tmp_path / "large")
+    assert other.steps(beside)[0].seconds == pytest.approx(58, rel=0.1)
+
+
 def check(out, *more, environment=None):
     command = ["bash", str(ROOT / "quickstart.sh"), "--no-install", "--check", "--out", str(out), *more]
     return subprocess.run(command, cwd=out.parent, capture_output=True, text=True, env=environment)
