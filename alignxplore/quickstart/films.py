@@ -257,17 +257,21 @@ def _rl_rows(rows: Path) -> Command:
     return command(*words, "--length", LONGER)
 
 
+def count_statements(settings: FilmSettings, out: Path) -> Command:
+    """What the summaries in `out` state, against the true tally."""
+    words = ("python", "-m", "alignxplore.films.statements", "--data", out / "data" / BENCHMARK)
+    whose = ("--summaries", out / "eval", "--policies", "sft", "sft+rl", "--tokenizer", settings.out / "models/blank")
+    return command(*words, *whose, "--out", out / "statements.json")
+
+
 def _figures(settings: FilmSettings) -> list[Command]:
     """Plots; what the summaries state, against the true tally; one person, found by a rule."""
     out, results, data = settings.out, settings.out / "eval/results.json", settings.out / "data" / BENCHMARK
     curves = ("--run", out / "rl/metrics.jsonl", "--out", out / "figures/rl_curves.png")
-    stated = ("--summaries", out / "eval", "--policies", "sft", "sft+rl", "--tokenizer", out / "models/blank")
     return [
         command("python", "figures/plots.py", "--results", results, "--out", out / "figures"),
         command("python", "figures/rl_curves.py", *curves),
-        command(
-            "python", "-m", "alignxplore.films.statements", "--data", data, *stated, "--out", out / "statements.json"
-        ),
+        count_statements(settings, out),
         command(
             "python",
             "-m",

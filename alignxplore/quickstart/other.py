@@ -1,6 +1,7 @@
 """The models of a finished quick start on the persons of another MovieLens edition: nothing is trained.
 
-    ./quickstart.sh --out runs/quickstart --evaluate ml-1m      # → runs/quickstart/other/results.json, report.html
+    ./quickstart.sh --out runs/quickstart --evaluate ml-1m      # → runs/quickstart/other/: results.json, report.html,
+                                                                # statements.json
 
 Rows are made as those of the test were, of all persons of the edition or a sample of them. A large edition may hold
 persons of the small one under other numbers; of 250 drawn among 100,000 it is one or two.
@@ -18,6 +19,7 @@ from alignxplore.quickstart.films import (
     FilmSettings,
     benchmark_windows,
     build,
+    count_statements,
     cut_seconds,
     finished,
     policies,
@@ -81,5 +83,5 @@ def steps(settings: OtherSettings) -> list[Step]:
         Step("data", cut_seconds(settings.raw, 1), [cut]),
         Step("summaries", 180, [stages.write_summaries(out / "eval", written, *WRITING)]),
         Step("scores", 150, [stages.score_summaries(out / "eval", list(written), "--training_ids", "others")]),
-        Step("table", 1, [command("cp", *files, out)]),
+        Step("table", 10, [count_statements(trained, out), command("cp", *files, out)]),
     ]

@@ -166,6 +166,11 @@ def test_another_edition_is_evaluated_as_the_own_one(trained, tmp_path, monkeypa
     anybody[anybody.index("--raw") + 1] = str(tmp_path / "ml-1m")
     assert lines["data"].split() == [*anybody[:-1], '"$OUT"/other/data/movielens_upi.jsonl']
     assert anybody[anybody.index("--users") + 1] == "250"
+    stated = [command.shown(trained.out) for row in steps[-1].rows for command in row if "statements" in str(command)]
+    own_line = next(line for line in own["figures"].lines(trained.out) if "films.statements" in line)
+    for name in ("data", "eval", "statements.json"):
+        own_line = own_line.replace(f'"$OUT"/{name}', f'"$OUT"/other/{name}')
+    assert stated == [own_line], "what summaries state, as of the own test"
     assert lines["table"].endswith(' "$OUT"/other') and lines["table"].count('"$OUT"/other/eval/') == 3
 
 
