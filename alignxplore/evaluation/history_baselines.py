@@ -39,8 +39,8 @@ HELP = (
     f"{EMBEDDING}=MODEL (any encoder, a folder or hub id[@revision]); none: no such baseline"
 )
 IDS_HELP = (
-    f"who has an id of the benchmark in the files of --baselines: {SAME_IDS} (the same person, who is left out), "
-    f"{OTHER_IDS} (another one, as in another edition; nobody is left out)"
+    f"who has an id of the benchmark in files of --baselines: {SAME_IDS} (that person, who is left out), "
+    f"{OTHER_IDS} (somebody else, as in another edition)"
 )
 
 
