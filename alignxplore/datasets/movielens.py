@@ -7,7 +7,7 @@ Reads 100K (`u.data`), 1M and 10M (`ratings.dat`) and the CSV editions (20M, 25M
 Kaggle and pandas write them: `rating.csv` and `movie.csv`, quoted, with dates for times and other columns beside.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -74,6 +74,15 @@ def sources(job: Job) -> list[Path]:
     """The raw files that `build` reads; FileNotFoundError for another layout."""
     ratings, films, _ = _layout(job)
     return [ratings, films]
+
+
+def is_of(job: Job, counts: Mapping[str, int]) -> bool:
+    """Whether a folder holds the edition whose build left these `counts`, whatever its files are called: as many films
+    and as many ratings. Ratings are only counted where there are as many films."""
+    ratings, films, separator = _layout(job)
+    if sum(1 for _ in _films(films, job)) != counts.get("films read"):
+        return False
+    return sum(1 for _ in _ratings(ratings, separator, job)) == counts.get("ratings read")
 
 
 def _layout(job: Job) -> tuple[Path, Path, str]:

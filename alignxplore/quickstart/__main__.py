@@ -15,7 +15,6 @@ from alignxplore.command import Plain, option, run
 from alignxplore.environment import ROOT
 from alignxplore.quickstart import films, other, world
 from alignxplore.quickstart.plan import Pipeline
-from alignxplore.quickstart.settings import SettingError
 from alignxplore.quickstart.start import carry_out
 
 
@@ -47,13 +46,7 @@ def quickstart(options: QuickstartOptions) -> str:
         simulated = world.WorldSettings.read(out=out)
         return carry_out(Pipeline.of(simulated, world.steps(simulated), **results), options.check)
     settings = films.FilmSettings.read(out=out)
-    if not settings.data.is_dir():
-        raise SettingError(f"DATA={settings.data}: no such folder; give the raw folder of a MovieLens edition")
-    if not films.ratings_of(settings.data):
-        raise SettingError(
-            f"DATA={settings.data}: holds no file of ratings ({', '.join(films.RATINGS)}); give the raw folder of a "
-            "MovieLens edition"
-        )
+    films.check_raw(settings.data, "DATA=")
     text = carry_out(Pipeline.of(settings, films.steps(settings), **results), options.check)
     return text if options.check else f"{text}\nask it   {asking(out)}"
 

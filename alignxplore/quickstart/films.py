@@ -12,7 +12,7 @@ from alignxplore.command import items
 from alignxplore.environment import ROOT
 from alignxplore.errors import UserError
 from alignxplore.quickstart.folder import settings_of
-from alignxplore.quickstart.settings import Number, Settings, setting
+from alignxplore.quickstart.settings import Number, SettingError, Settings, setting
 from alignxplore.quickstart.stages import Stages, rl_parquet
 from alignxplore.quickstart.steps import Command, Server, Step, command
 
@@ -29,7 +29,7 @@ MAX_TOKENS = 112  # of an answer: the counts, and fifteen statements
 RL_CACHE = "actor_rollout_ref.rollout.engine_kwargs.vllm.num_gpu_blocks_override=640"
 WRITING = ("--at_once", 3, "--serve_arguments=--num-gpu-blocks-override 1280")
 BENCHMARK = "movielens_upi.jsonl"
-RATINGS = ("ratings.csv", "rating.csv", "ratings.dat", "u.data")  # as the editions call it; packed by gzip: NAME.gz
+RATINGS = ("ratings.csv", "rating.csv", "ratings.dat", "u.data")  # as editions call them; packed: NAME.gz
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +68,32 @@ def finished(folder: Path) -> FilmSettings:
     return FilmSettings.read(settings, out=folder)
 
 
-def ratings_of(raw: Path) -> list[Path]:
-    """The files of ratings in the raw folder of an edition, packed ones, too."""
-    return [path for name in RATINGS for packed in ("", ".gz") for path in sorted(raw.rglob(name + packed))]
+def check_raw(raw: Path, option: str) -> None:
+    """Refuse what is no raw folder of one edition, before anything is made. Without the packages of the builder, which
+    `--check` may not have, only a folder is asked for.
+
+    Args:
+        option: what it was given by, as it stands before it: `DATA=`.
+
+    Raises:
+        SettingError: no such folder. EditionError: the builder finds no edition in it, or several.
+    """
+    if not raw.exists():
+        raise SettingError(f"{option}{raw}: no such folder; give the raw folder of a MovieLens edition")
+    if not raw.is_dir():
+        raise SettingError(f"{option}{raw}: a file; give the folder that holds it, or unpack an archive first")
+    try:
+        from alignxplore.quickstart.edition import check_edition
+    except ModuleNotFoundError:
+        return
+    check_edition(raw, option)
 
 
 def cut_seconds(raw: Path, files: int) -> int:
     """How long it takes to cut so many files of windows, each from all ratings: 1.1 s each, and 58 s for 746 MB
     (28.7 million ratings). A packed file has about a quarter of its bytes."""
-    sizes = {path: path.stat().st_size for path in ratings_of(raw) if path.is_file()}
+    files_of_ratings = (path for name in RATINGS for path in raw.rglob(f"{name}*") if path.is_file())
+    sizes = {path: path.stat().st_size for path in files_of_ratings}
     packed = sum(size for path, size in sizes.items() if path.suffix == ".gz")
     return round(files * (1.1 + 58 / 746e6 * (sum(sizes.values()) + 3 * packed)))
 

@@ -7,23 +7,22 @@ Rows are made as those of the test were, of all persons of the edition or a samp
 persons of the small one under other numbers; of 250 drawn among 100,000 it is one or two.
 """
 
-import gzip
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from alignxplore.errors import UserError
 from alignxplore.quickstart.films import (
+    BENCHMARK,
     WRITING,
     FilmSettings,
     benchmark_windows,
     build,
+    check_raw,
     count_statements,
     cut_seconds,
     finished,
     policies,
-    ratings_of,
     stages_of,
 )
 from alignxplore.quickstart.settings import Settings, taken
@@ -47,30 +46,19 @@ class OtherSettings(Settings):
 
         Raises:
             UnfinishedError: there is no such run.
-            OtherError: there is no such edition, or it is the one that the models were trained on.
+            SettingError: there is no such folder. EditionError: it holds no edition, or several.
+            OtherError: it is the edition that the models were trained on.
         """
         trained = finished(folder)
-        if not raw.is_dir():
-            raise OtherError(f"--evaluate {raw}: no such folder; give the raw folder of a MovieLens edition")
-        if not ratings_of(raw):
-            raise OtherError(f"--evaluate {raw}: holds no file of ratings; give the raw folder of a MovieLens edition")
-        if _same_ratings(raw, trained.data):
+        check_raw(raw, "--evaluate ")
+        from alignxplore.quickstart.edition import is_edition_of  # not at import: `--check` may have no packages
+
+        if is_edition_of(raw, folder / "data" / BENCHMARK):
             raise OtherError(
                 f"--evaluate {raw}: the models in {folder} were trained on persons of this edition, and its table has "
                 "the others; give another edition"
             )
         return cls(out=folder / "other", trained=trained, raw=raw)
-
-
-def _same_ratings(raw: Path, other: Path) -> bool:
-    """Whether an edition's ratings are also in another folder, by what they hold, under any name and packed or not."""
-    ours, theirs = ({_contents(path) for path in ratings_of(folder)} for folder in (raw, other))
-    return not ours.isdisjoint(theirs)
-
-
-def _contents(path: Path) -> str:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def steps(settings: OtherSettings) -> list[Step]:

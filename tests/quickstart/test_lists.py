@@ -1,18 +1,14 @@
 """The lists of the quick start: every file that a command reads is made by a step before it; groups share nobody; the
 models of a finished run are evaluated on another edition as they were on their own."""
 
-import gzip
 import os
-import shutil
 import subprocess
 
 import pytest
 
-from alignxplore.datasets import get, movielens
-from alignxplore.errors import UserError
+from alignxplore.datasets import get
 from alignxplore.evaluation.benchmarks import Benchmark, shown_history
 from alignxplore.quickstart import films, other, world
-from alignxplore.quickstart.folder import RunFolder
 from alignxplore.quickstart.other import OtherSettings
 from alignxplore.quickstart.steps import order
 from alignxplore.records import Interaction, UserRecord
@@ -133,18 +129,6 @@ def test_what_the_policy_learns_from_is_of_its_own_persons(tmp_path):
     assert whose == {file: ranges[group] for file, group in of.items()}
 
 
-@pytest.fixture
-def trained(tmp_path):
-    """The folder of a finished quick start on films: what is said of it."""
-    settings = films.FilmSettings.read({"SEED": "3", "TEST_WINDOWS": "2"}, out=tmp_path / "run")
-    settings.out.mkdir()
-    RunFolder(settings.out).note_settings(settings.deciding())
-    (settings.out / "results.json").write_text("[]")
-    (tmp_path / "ml-1m").mkdir()
-    (tmp_path / "ml-1m/ratings.dat").touch()
-    return settings
-
-
 def test_another_edition_is_evaluated_as_the_own_one(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("TEST_WINDOWS", "9")  # the run's own choices decide
     settings = OtherSettings.of(trained.out, tmp_path / "ml-1m")
@@ -172,38 +156,6 @@ def test_another_edition_is_evaluated_as_the_own_one(trained, tmp_path, monkeypa
         own_line = own_line.replace(f'"$OUT"/{name}', f'"$OUT"/other/{name}')
     assert stated == [own_line], "what summaries state, as of the own test"
     assert lines["table"].endswith(' "$OUT"/other') and lines["table"].count('"$OUT"/other/eval/') == 3
-
-
-@pytest.mark.parametrize(
-    ("case", "problem"),
-    [
-        ("unfinished", "holds no finished quick start; run ./quickstart.sh --out .*/run first"),
-        ("world", "another kind of run, not a quick start on films .DATA is not in its settings."),
-        ("no edition", "--evaluate .*/nowhere: no such folder"),
-        ("the same edition", "were trained on persons of this edition"),
-        ("a copy of it", "were trained on persons of this edition"),
-        ("a packed copy", "were trained on persons of this edition"),
-        ("under another name", "were trained on persons of this edition"),
-        ("no ratings", "holds no file of ratings"),
-    ],
-)
-def test_what_cannot_be_evaluated_is_refused(trained, tmp_path, case, problem):
-    raw = {"no edition": tmp_path / "nowhere", "the same edition": trained.data}.get(case, tmp_path / "ml-1m")
-    if case == "unfinished":
-        (trained.out / "results.json").unlink()
-    if case == "a copy of it":
-        shutil.copytree(trained.data, raw / "unpacked", dirs_exist_ok=True)
-    ratings = (trained.data / "ratings.csv").read_bytes()
-    if case == "a packed copy":
-        (raw / "ratings.csv.gz").write_bytes(gzip.compress(ratings))
-    if case == "under another name":
-        (raw / "rating.csv").write_bytes(ratings)
-    if case == "no ratings":
-        (raw / "ratings.dat").unlink()
-    if case == "world":
-        RunFolder(trained.out).note_settings(world.WorldSettings.read({}, out=trained.out).deciding())
-    with pytest.raises(UserError, match=problem):
-        OtherSettings.of(trained.out, raw)
 
 
 @pytest.mark.parametrize(("file", "size"), [("ratings.csv", 746), ("ratings.dat.gz", 186)])
@@ -237,16 +189,6 @@ def test_a_check_of_each_list_says_its_steps_and_writes_nothing(trained, tmp_pat
         assert lines[0].startswith(f"-- {first}: about") and lines[-1].startswith(f"-- {last}: about")
         assert len(lines) >= count and "nothing was started" in process.stdout
     assert not (tmp_path / "new").exists() and not (trained.out / "other").exists()
-
-
-def test_films_know_all_names_that_the_builder_reads():
-    assert films.RATINGS == tuple(ratings for ratings, *_ in movielens._LAYOUTS)
-
-
-def test_a_folder_without_ratings_is_refused_before_anything_is_made(tmp_path):
-    (tmp_path / "raw").mkdir()
-    process = check(tmp_path / "new", environment=os.environ | {"DATA": str(tmp_path / "raw")})
-    assert process.returncode == 1 and "holds no file of ratings (ratings.csv, " in process.stderr
 
 
 def test_the_world_has_no_other_edition(trained):
