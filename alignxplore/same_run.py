@@ -16,13 +16,18 @@ class OtherRun(UserError, ValueError):
 
 
 def refuse_other(
-    folder: str | Path, old_settings: Mapping[str, Any], new_settings: Mapping[str, Any], out: str = "--out"
+    folder: str | Path,
+    old_settings: Mapping[str, Any],
+    new_settings: Mapping[str, Any],
+    out: str = "--out",
+    remedy: str = "",
 ) -> None:
     """Raise `OtherRun` if a folder that was made with `old_settings` is not the one that `new_settings` would make.
 
     Args:
         old_settings: by name; empty: nothing was made there yet.
         out: how another folder is chosen.
+        remedy: what to do instead, where no other folder can be chosen.
     """
     new_settings = json.loads(json.dumps(new_settings))  # as it is read back
     changes = [
@@ -31,10 +36,8 @@ def refuse_other(
         if old_settings and old_settings.get(name) != new_settings.get(name)
     ]
     if changes:
-        raise OtherRun(
-            f"{folder} holds a run with other settings ({'; '.join(changes)}); choose another {out}, or delete that "
-            "folder to start again"
-        )
+        remedy = remedy or f"choose another {out}, or delete that folder to start again"
+        raise OtherRun(f"{folder} holds a run with other settings ({'; '.join(changes)}); {remedy}")
 
 
 def written(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A MovieLens edition as its builder sees it. Needs the packages of the builder, which `--check` may not have."""
 
+import hashlib
 from pathlib import Path
 
 from alignxplore.datasets import get, movielens
@@ -30,3 +31,9 @@ def is_edition_of(raw: Path, benchmark: Path) -> bool:
     files may be gone."""
     counts = read_object(manifest_path(benchmark))["counts"]
     return movielens.is_of(Job(get("movielens"), raw), counts)
+
+
+def ratings_hash(raw: Path) -> str:
+    """Of the file of ratings that the builder reads."""
+    with movielens.sources(Job(get("movielens"), raw))[0].open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -17,6 +17,7 @@ from alignxplore.locks import take_lock
 from alignxplore.quickstart.steps import Step, order
 from alignxplore.same_run import refuse_other
 
+_ADDED = ("RATINGS",)  # settings that runs of earlier versions did not write down
 PATIENCE = 30.0  # seconds that a run waits for another one, which may be just ending
 
 
@@ -74,14 +75,23 @@ class RunFolder:
                 file=sys.stderr,
             )
 
-    def refuse_others(self, deciding: Mapping[str, str]) -> None:
-        """Raise `OtherRun` if the folder was made with other settings, so that runs never mix.
+    def refuse_others(self, deciding: Mapping[str, str], remedy: str = "") -> None:
+        """Raise `OtherRun` if a step was done here with other settings, so that runs never mix.
 
         Args:
             deciding: NAME → value of what decides what is made.
+            remedy: what to do then; default: choose another folder.
         """
-        if (self.out / "settings").exists():
-            refuse_other(self.out, settings_of(self.out), _pairs(_lines(deciding)), out="--out (OUT for a study)")
+        if not (self.out / "settings").exists():
+            return
+        old_settings, new_settings = settings_of(self.out), _pairs(_lines(deciding))
+        if not any(self._steps.glob("*.json")):
+            return  # what failed before anything was made binds nobody
+        for name in _ADDED:  # one of the two may not know it
+            if not old_settings.get(name) or not new_settings.get(name):
+                old_settings.pop(name, None)
+                new_settings.pop(name, None)
+        refuse_other(self.out, old_settings, new_settings, out="--out (OUT for a study)", remedy=remedy)
 
     def note_settings(self, deciding: Mapping[str, str]) -> None:
         """Remember the settings that the folder is made with."""

@@ -39,6 +39,12 @@ class OtherSettings(Settings):
 
     trained: FilmSettings
     raw: Path = taken()
+    ratings: str = taken()  # what they hold: another edition may be put under the same name
+
+    @property
+    def remedy(self) -> str:
+        """The folder of results goes with that of the models."""
+        return f"move or delete the folder {self.out}, and nothing above it, to evaluate this edition"
 
     @classmethod
     def of(cls, folder: Path, raw: Path) -> Self:
@@ -51,14 +57,17 @@ class OtherSettings(Settings):
         """
         trained = finished(folder)
         check_raw(raw, "--evaluate ")
-        from alignxplore.quickstart.edition import is_edition_of  # not at import: `--check` may have no packages
+        from alignxplore.quickstart.edition import (
+            is_edition_of,
+            ratings_hash,
+        )  # not at import: `--check` may have no packages
 
         if is_edition_of(raw, folder / "data" / BENCHMARK):
             raise OtherError(
                 f"--evaluate {raw}: the models in {folder} were trained on persons of this edition, and its table has "
                 "the others; give another edition"
             )
-        return cls(out=folder / "other", trained=trained, raw=raw)
+        return cls(out=folder / "other", trained=trained, raw=raw, ratings=ratings_hash(raw))
 
 
 def steps(settings: OtherSettings) -> list[Step]:

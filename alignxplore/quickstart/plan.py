@@ -21,13 +21,14 @@ class Pipeline:
     deciding: Mapping[str, str] = field(default_factory=dict)  # NAME → value: what decides what is made
     results: Mapping[str, Path] = field(default_factory=dict)  # what it is → where
     pace: str = "on two cores"  # what the seconds of the steps were measured on
+    remedy: str = ""  # what to do where the folder was made with other settings; default: choose another one
     keep_going: bool = False  # after a step that failed: with those that need nothing of it
 
     @classmethod
     def of(cls, settings: Settings, steps: Sequence[Step], **results: str) -> "Pipeline":
         """The steps of these settings; `results` are files in their folder."""
         where = {name: settings.out / file for name, file in results.items()}
-        return cls(out=settings.out, steps=steps, deciding=settings.deciding(), results=where)
+        return cls(out=settings.out, steps=steps, deciding=settings.deciding(), results=where, remedy=settings.remedy)
 
 
 def planned_steps(pipeline: Pipeline, at_once: int) -> str:
@@ -39,7 +40,7 @@ def planned_steps(pipeline: Pipeline, at_once: int) -> str:
     if pipeline.out.exists() and not pipeline.out.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "no folder", str(pipeline.out))
     folder = RunFolder(pipeline.out)
-    folder.refuse_others(pipeline.deciding)
+    folder.refuse_others(pipeline.deciding, pipeline.remedy)
     seconds = {step.name: float(step.seconds) for step in folder.undone(pipeline.steps)}
     lines = [
         f"-- {step.name}: {f'about {step.seconds} s' if step.name in seconds else 'done before'}"

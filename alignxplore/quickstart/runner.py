@@ -52,7 +52,7 @@ def run(pipeline: Pipeline, at_once: int = AT_ONCE) -> str:
     began, folder = time.monotonic(), RunFolder(pipeline.out)
     with folder.claimed() as lock:
         folder.note_commit()
-        folder.refuse_others(pipeline.deciding)
+        folder.refuse_others(pipeline.deciding, pipeline.remedy)
         folder.note_settings(pipeline.deciding)
         with _interruptible():
             _Runner(pipeline, folder, lock, at_once).work()

@@ -55,6 +55,11 @@ class Settings:
 
     out: Path
 
+    @property
+    def remedy(self) -> str:
+        """What to do where the folder was made with other settings; empty: choose another one."""
+        return ""
+
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ, **values: Any) -> Self:
         """Fields from the environment; `values` are those that are none of its business. An empty variable is none.

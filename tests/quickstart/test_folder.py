@@ -45,6 +45,9 @@ def test_a_full_disk_leaves_the_settings_and_the_commits(tmp_path, monkeypatch):
                 note()
     assert settings_of(tmp_path) == SETTINGS and (tmp_path / "commits").read_text() == "earlier\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["commits", "settings"]
+    run.refuse_others(SETTINGS | {"SEED": "2"})  # nothing was made yet
+    with run.claimed():
+        run.note_done(STEP, 1)
     with pytest.raises(OtherRun, match="SEED '1' → '2'"):
         run.refuse_others(SETTINGS | {"SEED": "2"})
 

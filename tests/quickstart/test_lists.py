@@ -133,7 +133,7 @@ def test_another_edition_is_evaluated_as_the_own_one(trained, tmp_path, monkeypa
     monkeypatch.setenv("TEST_WINDOWS", "9")  # the run's own choices decide
     settings = OtherSettings.of(trained.out, tmp_path / "ml-1m")
     assert settings.trained == trained and settings.out == trained.out / "other"
-    assert settings.deciding() == {"RAW": str(tmp_path / "ml-1m")}
+    assert settings.deciding() == {"RAW": str(tmp_path / "ml-1m"), "RATINGS": settings.ratings}
     steps, own = other.steps(settings), {step.name: step for step in films.steps(trained)}
     made = [path for step in own.values() for row in step.rows for one in row for path in paths(one, trained.out)[1]]
     own_files = [path for path in made if "/models/" in path or "/rl" in path or path.endswith("data/policy.jsonl")]

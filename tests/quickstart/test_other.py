@@ -2,14 +2,20 @@
 
 import gzip
 import os
+import re
 import shutil
 
 import pytest
 
 from alignxplore.errors import UserError
 from alignxplore.quickstart import world
-from alignxplore.quickstart.folder import RunFolder
+from alignxplore.quickstart.folder import RunFolder, settings_of
 from alignxplore.quickstart.other import OtherSettings
+from alignxplore.quickstart.plan import Pipeline
+from alignxplore.quickstart.runner import StepError
+from alignxplore.quickstart.start import carry_out
+from alignxplore.quickstart.steps import Step, command
+from alignxplore.same_run import OtherRun
 from tests.datasets import test_movielens
 from tests.quickstart.test_lists import check
 
@@ -94,3 +100,34 @@ def test_what_cannot_be_evaluated_is_refused(trained, tmp_path, case, problem):
         RunFolder(trained.out).note_settings(world.WorldSettings.read({}, out=trained.out).deciding())
     with pytest.raises(UserError, match=problem):
         OtherSettings.of(trained.out, raw)
+
+
+def others(trained, raw):
+    """The pipeline of this edition, with a first step that is quick."""
+    settings = OtherSettings.of(trained.out, raw)
+    return Pipeline.of(settings, [Step("data", 1, [command("test", "-s", settings.raw / "movies.dat")])])
+
+
+def test_an_edition_that_failed_before_anything_was_made_binds_nobody(trained, tmp_path):
+    (edition(tmp_path / "bad") / "movies.dat").write_text("")
+    with pytest.raises(StepError, match="step 'data' failed"):
+        carry_out(others(trained, tmp_path / "bad"))
+    assert "data: about" in carry_out(others(trained, tmp_path / "ml-1m"), check=True)
+    carry_out(others(trained, tmp_path / "ml-1m"))
+    assert settings_of(trained.out / "other")["RAW"] == str(tmp_path / "ml-1m")
+    own = re.escape(str(trained.out / "other"))
+    for check_only in (True, False):
+        with pytest.raises(OtherRun, match=f"^{own} holds a run with other .*; move or delete the folder {own}, and"):
+            carry_out(others(trained, edition(tmp_path / "good")), check_only)
+
+
+def test_another_edition_under_the_same_name_is_not_done_before(trained, tmp_path):
+    raw = tmp_path / "ml-1m"
+    carry_out(others(trained, raw))
+    assert "data: done before" in carry_out(others(trained, raw), check=True)
+    test_movielens.write(raw, test_movielens.RATINGS[:-3], "dat")
+    with pytest.raises(OtherRun, match="RATINGS '.*' → '.*'"):
+        carry_out(others(trained, raw), check=True)
+    settings = (trained.out / "other/settings").read_text().splitlines(keepends=True)
+    (trained.out / "other/settings").write_text("".join(line for line in settings if line.startswith("RAW=")))
+    assert "data: done before" in carry_out(others(trained, raw), check=True), "as an earlier version left it"
