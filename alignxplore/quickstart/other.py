@@ -75,10 +75,17 @@ def steps(settings: OtherSettings) -> list[Step]:
     out, trained = settings.out, settings.trained
     stages, written = stages_of(trained, out / "data"), policies(trained.out)
     cut = build(benchmark_windows(trained), settings.raw, trained.seed, out)
-    files = [out / "eval" / name for name in ("results.json", "report.md", "report.html")]
+    table = ("python", "-m", "alignxplore.quickstart.edition", "--data", out / "data" / BENCHMARK)
     return [
         Step("data", cut_seconds(settings.raw, 1), [cut]),
         Step("summaries", 180, [stages.write_summaries(out / "eval", written, *WRITING)]),
         Step("scores", 150, [stages.score_summaries(out / "eval", list(written), "--training_ids", "others")]),
-        Step("table", 10, [count_statements(trained, out), command("cp", *files, out)]),
+        Step(
+            "table",
+            10,
+            [
+                count_statements(trained, out),
+                command(*table, "--raw", settings.raw, "--eval", out / "eval", "--out", out),
+            ],
+        ),
     ]

@@ -1,6 +1,7 @@
 """Which folder is another edition, for the models of a finished quick start: the builder's own word is asked."""
 
 import gzip
+import json
 import os
 import re
 import shutil
@@ -8,7 +9,9 @@ import shutil
 import pytest
 
 from alignxplore.errors import UserError
+from alignxplore.evaluation.rows import read_results
 from alignxplore.quickstart import world
+from alignxplore.quickstart.edition import EditionOptions, note_edition
 from alignxplore.quickstart.folder import RunFolder, settings_of
 from alignxplore.quickstart.other import OtherSettings
 from alignxplore.quickstart.plan import Pipeline
@@ -131,3 +134,25 @@ def test_another_edition_under_the_same_name_is_not_done_before(trained, tmp_pat
     settings = (trained.out / "other/settings").read_text().splitlines(keepends=True)
     (trained.out / "other/settings").write_text("".join(line for line in settings if line.startswith("RAW=")))
     assert "data: done before" in carry_out(others(trained, raw), check=True), "as an earlier version left it"
+
+
+def test_results_say_of_which_edition_they_are(tmp_path):
+    folder_of_scores, out = tmp_path / "eval", tmp_path / "other"
+    for folder in (folder_of_scores, out):
+        folder.mkdir()
+    row = {"policy": "sft", "setting": "full", "benchmark": "movielens", "judge": "judge", "protocol": "choice"}
+    row |= {"n": 1336, "accuracy": 0.66, "ci_low": 0.63, "ci_high": 0.69}
+    (folder_of_scores / "results.json").write_text(json.dumps([row]))
+    (folder_of_scores / "report.md").write_text("# Results\n\n### Benchmarks\n")
+    (folder_of_scores / "report.html").write_text("<body>\n<h1>Results</h1>\n<p>more</p>\n")
+    counts = {"users kept": 202, "rows, windows of these users": 1336}
+    manifest = {"edition": "35,870 ratings", "counts": counts}
+    (tmp_path / "films.build.json").write_text(json.dumps(manifest))
+    options = EditionOptions(data=tmp_path / "films.jsonl", raw=tmp_path / "m<1>", eval=folder_of_scores, out=out)
+    line = "Of m<1> (35,870 ratings): 202 persons, 1,336 rows."
+    assert note_edition(options) == line
+    assert (out / "report.md").read_text() == f"# Results\n\n{line}\n\n### Benchmarks\n"
+    page = (out / "report.html").read_text()
+    assert "</h1>\n<p>Of m&lt;1&gt; (35,870 ratings): 202 persons, 1,336 rows.</p>\n<p>more" in page
+    assert json.loads((out / "results.json").read_text()) == [row | {"edition": "35,870 ratings"}]
+    assert [result.accuracy for result in read_results(out / "results.json")] == [0.66], "others read it as before"
