@@ -167,7 +167,7 @@ def test_the_plan_knows_how_long_a_large_edition_takes_to_cut(trained, tmp_path,
     small, large = (films.FilmSettings(out=tmp_path / "new", data=raw) for raw in (trained.data, tmp_path / "large"))
     assert films.steps(small)[0].seconds == 9
     assert films.steps(large)[0].seconds == pytest.approx(7 * 58, rel=0.05)
-    beside = OtherSettings(out=trained.out / "other", trained=trained, raw=tmp_path / "large")
+    beside = OtherSettings(out=trained.out / "other", trained=trained, raw=tmp_path / "large", ratings="")
     assert other.steps(beside)[0].seconds == pytest.approx(58, rel=0.1)
 
 
