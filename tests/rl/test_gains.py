@@ -66,7 +66,7 @@ OTHERWISE = {
     (f"{ACTOR}.entropy_coeff=0.01",): {"logits": None},
     (f"+{ACTOR}.fsdp_config.mixed_precision.param_dtype=fp32",): {"activations": 14.5, "logits": [29.9, 59.7]},
     (f"{ACTOR}.optim.optimizer=SGD",): UNKNOWN_STATES,
-    (f"{ACTOR}.optim.optimizer_impl=torchao.optim", f"{ACTOR}.optim.optimizer=_AdamW"): UNKNOWN_STATES,
+    (f"{ACTOR}.optim.optimizer_impl=torch.optim.adamw", f"{ACTOR}.optim.optimizer=AdamW"): UNKNOWN_STATES,
     (f"{ACTOR}.fsdp_config.use_no_sync_for_gradient_accumulation=true",): UNKNOWN_STATES,
 }
 

@@ -39,7 +39,8 @@ def ran(tmp_path, *words, **variables):
 
 
 def test_a_folder_made_with_other_settings_is_refused(base, tmp_path):
-    (tmp_path / "out").mkdir()
+    (tmp_path / "out/steps").mkdir(parents=True)
+    (tmp_path / "out/steps/data.json").write_text('{"commands": [], "seconds": 1}')
     (tmp_path / "out/settings").write_text("".join(f"{name}=other\n" for name in CHOSEN))
     process = ran(tmp_path, **dict.fromkeys(CHOSEN, "7"))
     assert process.returncode == 1 and f"{tmp_path}/out holds a run with other settings" in process.stderr

@@ -23,7 +23,8 @@ def test_a_folder_made_with_other_settings_is_refused(tmp_path, script):
     (base / "settings").write_text(
         "SEED=7\nTEST_USERS=600\nRL_STEPS=7\nRL_LR=7\nSFT_OPTIONS=\n"
     )  # what a study may not choose itself
-    out.mkdir()
+    (out / "steps").mkdir(parents=True)
+    (out / "steps/data.json").write_text('{"commands": [], "seconds": 1}')
     (out / "settings").write_text("".join(f"{name}=other\n" for name in names))
     process = subprocess.run(
         ["bash", str(ROOT / "studies" / script), "--no-install"],
