@@ -44,9 +44,9 @@ def test_centered_pays_the_others_the_users_own_baseline():
 def test_what_summaries_add_is_paid_to_the_drawn_one_by_both_credits(stages, credit, bonus):
     """All summaries are worth the same, more than none: `centered` takes out what the judge says without one alone."""
     drawn = [0] * (stages - 1) + [None]
-    first, *_ = stream_returns([Scored([0.62] * 4, FORMED)] * stages, drawn, credit, 0.9, [0.503] * stages)
+    first, *_ = stream_returns([Scored([0.62] * 4, FORMED)] * stages, drawn, credit, 0.9, [0.503] * (stages - 1))
     assert first.drawn_bonus == pytest.approx(bonus, abs=5e-6)
-    first, *_ = stream_returns([Scored([0.503] * 4, FORMED)] * stages, drawn, "centered", 0.9, [0.503] * stages)
+    first, *_ = stream_returns([Scored([0.503] * 4, FORMED)] * stages, drawn, "centered", 0.9, [0.503] * (stages - 1))
     assert first.drawn_bonus == pytest.approx(0), "summaries that add nothing"
 
 
