@@ -12,6 +12,7 @@ import asyncio
 import atexit
 import contextlib
 import errno
+import functools
 import math
 import os
 import signal
@@ -118,13 +119,16 @@ def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
         task.cancel()
 
 
+@functools.cache  # once a process
+def _mind_forks() -> None:
+    os.register_at_fork(after_in_child=_hears_as_before)
+
+
 def _hears_as_before() -> None:
     """In a fork: whoever ends its own workers by SIGTERM wants no sentence of each."""
     if signal.getsignal(signal.SIGTERM) in (_ends_at_once, _ends_as_ctrl_c):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-
-os.register_at_fork(after_in_child=_hears_as_before)
 
 
 def hear_interrupts() -> None:
@@ -132,6 +136,7 @@ def hear_interrupts() -> None:
     Elsewhere this changes nothing."""
     if threading.current_thread() is not threading.main_thread() or not _is_command():
         return
+    _mind_forks()
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
         if signal.getsignal(number) is usual:
             signal.signal(number, _ends_at_once)
@@ -144,6 +149,7 @@ def _term_as_ctrl_c() -> Iterator[None]:
     if not is_main or signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, _ends_at_once):
         yield
         return
+    _mind_forks()
     _terms.clear()
     signal.signal(signal.SIGTERM, _ends_as_ctrl_c)
     try:
