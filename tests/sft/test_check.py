@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -94,9 +95,12 @@ def test_what_would_stop_the_run_stops_the_check(sft, tmp_path, capsys):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
 
 
+BEGUN = SimpleNamespace(train=lambda **_: sys.exit("begun"))  # a trainer, once nothing is refused any more
+
+
 def test_a_run_that_is_refused_leaves_the_rows_of_the_other_one(sft, rows, jsonl, tmp_path, monkeypatch):
     file = jsonl(*rows)
-    monkeypatch.setattr(training, "make_trainer", lambda *_: sys.exit("begun"))
+    monkeypatch.setattr(training, "make_trainer", lambda *_: BEGUN)
     with pytest.raises(SystemExit, match="begun"):
         sft("--train_data", file)
     jsonl(*rows[:40])
@@ -133,7 +137,7 @@ def test_a_check_reckons_with_the_processes_that_it_is_given(sft, tmp_path, caps
 
 
 def test_a_check_without_a_gpu_knows_the_run_of_a_gpu_and_that_of_a_cpu(sft, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(training, "make_trainer", lambda *_: sys.exit("begun"))
+    monkeypatch.setattr(training, "make_trainer", lambda *_: BEGUN)
     with pytest.raises(SystemExit, match="begun"):
         sft("--bf16", "true")
     sft("--check", "--bf16", "true")
