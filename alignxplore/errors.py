@@ -130,7 +130,6 @@ def _hears_as_before() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-
 def hear_interrupts() -> None:
     """In one of our commands, until its work begins (`one_sentence`): Ctrl-C or SIGTERM ends it with a sentence.
     Elsewhere this changes nothing."""
