@@ -35,6 +35,7 @@ from alignxplore.films.text import (
     tally,
     true_statements,
 )
+from alignxplore.journal import RunLock
 from alignxplore.prompts import PromptSet
 from alignxplore.records import UserRecord, hash_seed
 from alignxplore.world.lessons import Lesson, Probe, train
@@ -274,15 +275,9 @@ def teach(options: ReaderOptions) -> str | None:
         lessons, probes = judge_lessons(words, order, options.phrasing, options.seed), judge_probes(words)
     else:
         lessons, probes = reader_lessons(words, order, options.seed), reader_probes(words)
-    train(
-        base,
-        list(lessons),
-        probes,
-        out,
-        seed=options.seed,
-        batch=options.batch,
-        learning_rate=options.learning_rate,
-    )
+    size, rate = options.batch, options.learning_rate
+    with RunLock(out, beside=True):  # in the folder it would be replaced with it
+        train(base, list(lessons), probes, out, seed=options.seed, batch=size, learning_rate=rate)
     return None
 
 

@@ -152,25 +152,8 @@ def train(
     batch: int,
     learning_rate: float,
 ) -> float:
-    """One pass over the lessons, from weights drawn anew; writes `out` aside and renames it. Returns the last mean
-    loss.
-
-    Raises:
-        RunLocked: another process trains it.
-    """
-    with RunLock(out, beside=True):  # in the folder it would be replaced with it
-        return _train(base, lessons, probes, out, seed, batch, learning_rate)
-
-
-def _train(
-    base: Path,
-    lessons: Sequence[Lesson],
-    probes: Mapping[str, Probe],
-    out: Path,
-    seed: int,
-    batch: int,
-    learning_rate: float,
-) -> float:
+    """One pass over the lessons, from weights drawn anew. Writes `out` aside and renames it; the caller holds its
+    lock. Returns the last mean loss."""
     import torch
     import torch.nn.functional as F
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
@@ -245,7 +228,9 @@ def teach(options: LessonOptions) -> str | None:
         steps = -(-len(lessons) // options.batch)
         return planned(options, f"{len(lessons)} lessons, {steps} steps of {options.batch}, {len(classes)} classes")
     size, rate = options.batch, options.learning_rate
-    train(base, lessons, {"phrases": Probe(-2, len(classes))}, out, seed=options.seed, batch=size, learning_rate=rate)
+    probes = {"phrases": Probe(-2, len(classes))}
+    with RunLock(out, beside=True):  # in the folder it would be replaced with it
+        train(base, lessons, probes, out, seed=options.seed, batch=size, learning_rate=rate)
     return None
 
 
